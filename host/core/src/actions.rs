@@ -1,0 +1,57 @@
+//! The port to rule actions: what a rule does with a message that passed its WHERE.
+
+use crate::ids::RuleName;
+use crate::message::Message;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// Which action of which rule is called.
+#[derive(Clone, Debug)]
+pub struct ActionContext {
+    /// The rule.
+    pub rule: RuleName,
+    /// Position of the action in the rule, from 0.
+    pub action: u32,
+    /// Parameters of the action in the rule definition, as JSON text.
+    pub params: Arc<str>,
+    /// True for the rule's error action.
+    pub is_error_action: bool,
+}
+
+/// One message of a batch that an action could not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Position in the batch, from 0.
+    pub index: usize,
+    /// Whether trying again may help.
+    pub retryable: bool,
+    /// What went wrong, for the operator.
+    pub reason: String,
+}
+
+/// Why the whole batch failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActionError {
+    /// Trying again may help: the target was away, the plugin trapped or ran out of time.
+    #[error("{0}")]
+    Retryable(String),
+    /// Trying again cannot help: the parameters are wrong, a grant is missing.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// Something that a rule can call; made by `gnomon-wasm`.
+#[async_trait]
+pub trait Action: Send + Sync + 'static {
+    /// Takes a batch. The payload of each message is the rule's SELECT result; the rest is the
+    /// message that fired the rule. Ok lists the failed ones only.
+    ///
+    /// # Errors
+    /// The whole batch failed; see [`ActionError`].
+    async fn invoke(
+        &self,
+        context: &ActionContext,
+        messages: &[Arc<Message>],
+    ) -> Result<Vec<Failure>, ActionError>;
+}

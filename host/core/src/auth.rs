@@ -1,0 +1,107 @@
+//! Who a client is: the vocabulary of authentication, and the port to custom authorizers.
+//!
+//! In: what a connection presents ([`Credentials`]). Out: an [`Identity`] with its permissions,
+//! or a [`Refusal`].
+
+use crate::ids::{ClientId, Principal, ThingName};
+use crate::policy::Permissions;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that a connection presents before it is accepted.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Unique per connection, for logs and authorizers.
+    pub connection_id: u64,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// Policy that the listener grants to clients without any credential.
+    pub anonymous_policy: Option<Arc<str>>,
+    /// Server name (SNI) of the TLS handshake.
+    pub server_name: Option<Arc<str>>,
+    /// DER of the client certificate; the handshake proved possession of its key.
+    pub certificate: Option<Bytes>,
+    /// The HTTP request, for WebSocket upgrades and HTTPS.
+    pub http: Option<Arc<http::request::Parts>>,
+    /// From CONNECT; `None` over HTTP.
+    pub client_id: Option<ClientId>,
+    /// From CONNECT.
+    pub username: Option<Arc<str>>,
+    /// From CONNECT; any bytes.
+    pub password: Option<Bytes>,
+    /// A will is part of CONNECT (condition key `iot:ConnectAttributes`).
+    pub has_will: bool,
+    /// The session is to outlive the connection (condition key `iot:ConnectAttributes`).
+    pub is_persistent: bool,
+}
+
+/// Who a connection turned out to be.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `None` for anonymous clients.
+    pub principal: Option<Principal>,
+    /// The thing whose name is the client id, when it is attached to the principal.
+    pub thing: Option<ThingName>,
+    /// What it may do.
+    pub permissions: Arc<Permissions>,
+    /// The connection is closed after this time; `None`: never.
+    pub disconnect_after: Option<Duration>,
+}
+
+/// Why a client was refused. The client sees only the reason code; the text is for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No or wrong credentials (0x87; 3.1.1: 5).
+    #[error("not authenticated: {0}")]
+    NotAuthenticated(String),
+    /// Known, but no policy allows it (0x87; 3.1.1: 5).
+    #[error("not authorized: {0}")]
+    NotAuthorized(String),
+    /// Cannot be decided now, e.g. the store or an authorizer is away (0x88; 3.1.1: 3).
+    #[error("cannot authenticate now: {0}")]
+    Unavailable(String),
+}
+
+/// What a custom authorizer is asked.
+#[derive(Clone, Debug)]
+pub struct AuthorizerRequest {
+    /// The connection's credentials.
+    pub credentials: Credentials,
+    /// The token, when the authorizer is configured with the name of its field.
+    pub token: Option<Arc<str>>,
+    /// The token's signature was verified by the host.
+    pub signature_verified: bool,
+}
+
+/// What a custom authorizer answers. Source: AWS IoT, "Defining your Lambda function".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizerResponse {
+    /// False refuses the client.
+    pub is_authenticated: bool,
+    /// `[a-zA-Z0-9]{1,128}`; anything else counts as a refusal.
+    pub principal_id: String,
+    /// JSON policy documents, at most 10.
+    pub policy_documents: Vec<String>,
+    /// 0: never.
+    pub disconnect_after_s: u32,
+    /// 0: never.
+    pub refresh_after_s: u32,
+    /// e.g. `thing-name`, `reason` (logged on a refusal).
+    pub attributes: Vec<(String, String)>,
+}
+
+/// A custom authorizer; made by `gnomon-wasm`.
+#[async_trait]
+pub trait Authorizer: Send + Sync + 'static {
+    /// Decides about one client.
+    ///
+    /// # Errors
+    /// A text for the operator; counts as a refusal and is never sent to the client.
+    async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String>;
+}

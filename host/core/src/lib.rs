@@ -1,0 +1,31 @@
+//! Gnomon's decisions, without sockets, files or WebAssembly.
+//!
+//! Modules in reading order; a module never imports one below it (held by `tests/tidy`):
+//! vocabulary ([`ids`], [`topic`], [`message`], [`packet`], [`time`], [`random`],
+//! [`limits`], [`metrics`]),
+//! then what is durable ([`storage`]), who may do what (`registry`, `policy`, `auth`), the
+//! protocol (`session`), the distribution (`broker`), its clients on reserved topics (`shadow`),
+//! and the rules (`rules`, `actions`). [`adapter`] is the port to whoever answers HTTP requests.
+//!
+//! Whatever needs the outside world is a trait here and is implemented by a package further
+//! right: `gnomon-store` ([`storage::Storage`]), `gnomon-wasm` (authorizers, actions, adapters),
+//! `gnomon-gateway` (sockets).
+
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod metrics;
+pub mod packet;
+pub mod random;
+pub mod time;
+pub mod topic;
+
+pub mod storage;
+
+pub mod auth;
+pub mod policy;
+
+pub mod broker;
+
+pub mod actions;
+pub mod adapter;

@@ -1,0 +1,80 @@
+//! Limits: one struct, AWS's defaults, every one configurable.
+//!
+//! Source of the defaults: the service quotas of AWS IoT Core. What happens at a bound is said
+//! at the field.
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds that the host enforces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Payload of a PUBLISH in bytes; beyond it the connection is closed (MQTT 5: 0x95).
+    pub payload_bytes: u32,
+    /// Whole MQTT packet in bytes; beyond it the connection is closed (MQTT 5: 0x95).
+    pub packet_bytes: u32,
+    /// Topic name or filter in bytes; beyond it the connection is closed (MQTT 5: 0x90 or 0x8F).
+    pub topic_bytes: u32,
+    /// Slashes in a topic name or filter; beyond them as for `topic_bytes`.
+    pub topic_slashes: u32,
+    /// Client id in bytes; beyond it CONNECT is refused (0x85; 3.1.1: 2).
+    pub client_id_bytes: u32,
+    /// Subscriptions of one session; beyond them SUBACK 0x97 (3.1.1: 0x80).
+    pub subscriptions_per_session: u32,
+    /// Filters of one SUBSCRIBE; beyond them SUBACK 0x97 (3.1.1: 0x80) for the rest.
+    pub filters_per_subscribe: u32,
+    /// Unacknowledged QoS 1 messages in each direction of a connection; outgoing ones wait,
+    /// incoming ones beyond it close the connection (MQTT 5: 0x93).
+    pub inflight_messages: u16,
+    /// Messages that wait for one receiver; when full the oldest QoS 0 message is dropped, else
+    /// the newest message.
+    pub queue_messages: u32,
+    /// Bytes of payload that wait for one receiver; when full as for `queue_messages`.
+    pub queue_bytes: u32,
+    /// Longest session expiry in seconds; longer wishes are shortened and the client is told.
+    pub session_expiry_s: u32,
+    /// Shortest keep-alive in seconds that is granted in `compat = "aws"`.
+    pub keep_alive_min_s: u16,
+    /// Longest keep-alive in seconds that is granted in `compat = "aws"`.
+    pub keep_alive_max_s: u16,
+    /// MQTT 5 topic aliases that a client may use; a higher alias closes the connection (0x94).
+    pub topic_aliases: u16,
+    /// Shadow state document in bytes, metadata not counted; beyond it 413.
+    pub shadow_bytes: u32,
+    /// Nesting of `desired` and `reported`; beyond it 400.
+    pub shadow_levels: u32,
+    /// Rules of the account; beyond them LimitExceededException.
+    pub rules: u32,
+    /// Actions of one rule; beyond them InvalidRequestException.
+    pub actions_per_rule: u32,
+    /// Body of an HTTP request in bytes; beyond it 413.
+    pub http_body_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            payload_bytes: 128 * 1_024,
+            packet_bytes: 146 * 1_024,
+            topic_bytes: 256,
+            topic_slashes: 7,
+            client_id_bytes: 128,
+            subscriptions_per_session: 50,
+            filters_per_subscribe: 8,
+            inflight_messages: 100,
+            queue_messages: 1_000,
+            // 1,000 messages of 1 KiB.
+            queue_bytes: 1_024 * 1_024,
+            // 7 days.
+            session_expiry_s: 7 * 24 * 3_600,
+            keep_alive_min_s: 30,
+            keep_alive_max_s: 1_200,
+            topic_aliases: 8,
+            shadow_bytes: 8 * 1_024,
+            shadow_levels: 8,
+            rules: 100,
+            actions_per_rule: 10,
+            http_body_bytes: 1_024 * 1_024,
+        }
+    }
+}

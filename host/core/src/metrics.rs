@@ -1,0 +1,92 @@
+//! Counters of the host: each is a documented field, incremented in one place.
+//!
+//! Out: `gnomon-api` prints them for Prometheus by [`Metrics::visit`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A value that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The current value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// All counters of one host.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($(#[doc = $doc])+ pub $name: Counter,)*
+        }
+
+        impl Metrics {
+            /// Calls `f` with name, help text and value of every counter, in the order of the struct.
+            pub fn visit(&self, mut f: impl FnMut(&'static str, &'static str, u64)) {
+                $(f(stringify!($name), concat!($($doc),+), self.$name.get());)*
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Connections that sent an accepted CONNECT.
+    connections_accepted,
+    /// Connections refused: TLS, CONNECT or authorization.
+    connections_refused,
+    /// Connections that ended, for whatever reason.
+    connections_closed,
+    /// Connections closed because of a malformed packet or a protocol error.
+    protocol_errors,
+    /// PUBLISH packets taken from clients.
+    messages_received,
+    /// Messages handed to receivers' queues.
+    messages_queued,
+    /// PUBLISH packets sent to clients.
+    messages_sent,
+    /// Messages dropped because a receiver's queue was full.
+    messages_dropped,
+    /// Publications refused by policy.
+    publish_denied,
+    /// Subscriptions refused by policy.
+    subscribe_denied,
+    /// Deliveries withheld by policy (iot:Receive).
+    receive_denied,
+    /// Shadow requests accepted.
+    shadow_accepted,
+    /// Shadow requests rejected.
+    shadow_rejected,
+    /// Messages that matched the FROM clause of a rule.
+    rules_matched,
+    /// Messages that passed the WHERE clause of a rule.
+    rules_passed,
+    /// Messages that a rule could not take because its queue was full.
+    rules_dropped,
+    /// Rule action calls that succeeded, one per message.
+    actions_succeeded,
+    /// Rule action calls that failed and were tried again, one per message.
+    actions_retried,
+    /// Rule action calls that failed for good, one per message.
+    actions_failed,
+    /// Plugin instances lost to a trap, a deadline or a memory limit.
+    plugin_traps,
+    /// Plugin calls refused for want of a grant.
+    plugin_denied,
+    /// REST requests answered.
+    api_requests,
+    /// REST requests refused because of their signature or key.
+    api_denied,
+}

@@ -1,0 +1,2 @@
+//! The `gnomon` binary.
+fn main() {}
