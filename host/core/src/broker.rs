@@ -1,13 +1,25 @@
 //! The broker: who gets which message.
 //!
-//! In: [`Broker::publish`], [`Broker::subscribe`]. Out: [`Inbox::deliver`] of every receiver
+//! In: [`Broker::publish`], [`Receiver::subscribe`]. Out: [`Inbox::deliver`] of every receiver
 //! whose filter matches. Sessions, shadows and rules are all just inboxes here.
 //! Not here: permission checks (the caller's), packets (`session`), retained messages (to come).
+//!
+//! One lock, `index`, held for look-ups and changes of subscriptions, never while an inbox is
+//! called. A publisher that stays on a topic does not take it: see [`RouteCache`].
 
+pub mod clients;
+mod index;
+pub mod queue;
+
+use crate::ids::ClientId;
 use crate::message::{Message, QoS, SubscriptionId};
 use crate::packet::SubscribeOptions;
-use crate::topic::TopicFilter;
-use std::sync::Arc;
+use crate::topic::{TopicFilter, TopicName};
+use index::{Index, Slot};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::Waker;
 
 /// One message for one receiver.
@@ -24,11 +36,16 @@ pub struct Delivery {
     pub subscription_ids: Vec<SubscriptionId>,
 }
 
-/// A bounded queue of messages with one reader, and what happens when it is full is its own.
+/// A bounded queue of messages with one reader; what happens when it is full is its own.
 pub trait Inbox: Send + Sync + 'static {
     /// Takes one message without blocking. A reader that has to be woken is added to `wakes`:
     /// the publisher wakes each receiver once per batch.
     fn deliver(&self, delivery: Delivery, wakes: &mut Wakes);
+
+    /// The client behind it, for subscriptions with No Local.
+    fn client_id(&self) -> Option<&ClientId> {
+        None
+    }
 }
 
 /// Readers to wake when a batch of publications is done. Dropping it wakes them.
@@ -55,40 +72,160 @@ impl Drop for Wakes {
 
 /// A handle to the subscription index; clones share it.
 #[derive(Clone, Default)]
-pub struct Broker {}
+pub struct Broker(Arc<Shared>);
 
-/// One receiver of the index, made by [`Broker::register`]; dropping it removes its subscriptions.
-pub struct Receiver {}
+#[derive(Default)]
+struct Shared {
+    index: RwLock<Index>,
+    /// Grows with every change of a subscription; an older route may be wrong.
+    generation: AtomicU64,
+}
+
+/// The receivers of one topic, remembered by a publisher: a publisher tends to stay on its topic.
+#[derive(Debug)]
+pub struct RouteCache {
+    topic: TopicName,
+    generation: u64,
+    targets: Box<[Target]>,
+}
+
+struct Target {
+    inbox: Arc<dyn Inbox>,
+    options: SubscribeOptions,
+    subscription_ids: Vec<SubscriptionId>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("options", &self.options).finish_non_exhaustive()
+    }
+}
 
 impl Broker {
     /// Adds a receiver without subscriptions.
     pub fn register(&self, inbox: Arc<dyn Inbox>) -> Receiver {
-        let _ = inbox;
-        Receiver {}
+        let slot = self.write().register(inbox);
+        Receiver { broker: self.clone(), slot, filters: Mutex::default() }
     }
 
     /// Delivers the message to every receiver with a matching filter, once each; returns how many.
     pub fn publish(&self, message: &Arc<Message>, wakes: &mut Wakes) -> usize {
-        let _ = (message, wakes);
-        0
+        deliver(&self.route(&message.topic), message, wakes)
     }
+
+    /// As [`Broker::publish`], for a publisher that keeps `cache` between its messages.
+    pub fn publish_cached(
+        &self,
+        cache: &mut Option<Box<RouteCache>>,
+        message: &Arc<Message>,
+        wakes: &mut Wakes,
+    ) -> usize {
+        // Read before the look-up: a subscription that changes meanwhile makes the route stale.
+        let generation = self.0.generation.load(Ordering::Acquire);
+        let cache = match cache {
+            Some(cached) if cached.generation == generation && cached.topic == message.topic => {
+                cached
+            }
+            other => other.insert(Box::new(RouteCache {
+                topic: message.topic.clone(),
+                generation,
+                targets: self.route(&message.topic),
+            })),
+        };
+        deliver(&cache.targets, message, wakes)
+    }
+
+    fn route(&self, topic: &TopicName) -> Box<[Target]> {
+        self.0.index.read().unwrap_or_else(PoisonError::into_inner).route(topic)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
+        let index = self.0.index.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.generation.fetch_add(1, Ordering::Release);
+        index
+    }
+}
+
+fn deliver(targets: &[Target], message: &Arc<Message>, wakes: &mut Wakes) -> usize {
+    let mut receivers = 0;
+    for target in targets {
+        let own = || {
+            let publisher = message.publisher.client_id.as_ref();
+            publisher.is_some() && publisher == target.inbox.client_id()
+        };
+        // [MQTT-3.8.3-3] No Local.
+        if target.options.no_local && own() {
+            continue;
+        }
+        receivers += 1;
+        let delivery = Delivery {
+            message: message.clone(),
+            qos: message.qos.min(target.options.qos),
+            // [MQTT-3.3.1-12], [MQTT-3.3.1-13] Retain As Published.
+            retain: message.retain && target.options.retain_as_published,
+            subscription_ids: target.subscription_ids.clone(),
+        };
+        target.inbox.deliver(delivery, wakes);
+    }
+    receivers
+}
+
+/// One receiver of the index; dropping it removes its subscriptions.
+pub struct Receiver {
+    broker: Broker,
+    slot: Slot,
+    filters: Mutex<HashSet<TopicFilter>>,
 }
 
 impl Receiver {
     /// Adds or replaces the subscription with this filter; true when it is new.
+    ///
+    /// A shared subscription's group is not looked at: sharing is to come.
     pub fn subscribe(
         &self,
         filter: &TopicFilter,
         options: SubscribeOptions,
         id: Option<SubscriptionId>,
     ) -> bool {
-        let _ = (filter, options, id);
-        true
+        let is_new = self.filters().insert(filter.clone());
+        self.broker.write().subscribe(self.slot, filter, options, id);
+        is_new
     }
 
     /// Removes the subscription with this filter; false when there was none.
     pub fn unsubscribe(&self, filter: &TopicFilter) -> bool {
-        let _ = filter;
-        false
+        let existed = self.filters().remove(filter);
+        if existed {
+            self.broker.write().unsubscribe(self.slot, filter);
+        }
+        existed
+    }
+
+    /// True when the receiver has a subscription with this filter.
+    pub fn is_subscribed(&self, filter: &TopicFilter) -> bool {
+        self.filters().contains(filter)
+    }
+
+    /// How many subscriptions the receiver has.
+    pub fn subscriptions(&self) -> usize {
+        self.filters().len()
+    }
+
+    fn filters(&self) -> std::sync::MutexGuard<'_, HashSet<TopicFilter>> {
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let filters = std::mem::take(&mut *self.filters());
+        let mut index = self.broker.write();
+        for filter in &filters {
+            index.unsubscribe(self.slot, filter);
+        }
+        index.release(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

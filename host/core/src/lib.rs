@@ -25,6 +25,8 @@ pub mod storage;
 pub mod auth;
 pub mod policy;
 
+pub mod session;
+
 pub mod broker;
 
 pub mod actions;

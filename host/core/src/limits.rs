@@ -26,17 +26,12 @@ pub struct Limits {
     /// Unacknowledged QoS 1 messages in each direction of a connection; outgoing ones wait,
     /// incoming ones beyond it close the connection (MQTT 5: 0x93).
     pub inflight_messages: u16,
-    /// Messages that wait for one receiver; when full the oldest QoS 0 message is dropped, else
-    /// the newest message.
+    /// Messages that wait for one client; when full the new message is dropped for that client.
     pub queue_messages: u32,
     /// Bytes of payload that wait for one receiver; when full as for `queue_messages`.
     pub queue_bytes: u32,
     /// Longest session expiry in seconds; longer wishes are shortened and the client is told.
     pub session_expiry_s: u32,
-    /// Shortest keep-alive in seconds that is granted in `compat = "aws"`.
-    pub keep_alive_min_s: u16,
-    /// Longest keep-alive in seconds that is granted in `compat = "aws"`.
-    pub keep_alive_max_s: u16,
     /// MQTT 5 topic aliases that a client may use; a higher alias closes the connection (0x94).
     pub topic_aliases: u16,
     /// Shadow state document in bytes, metadata not counted; beyond it 413.
@@ -49,6 +44,14 @@ pub struct Limits {
     pub actions_per_rule: u32,
     /// Body of an HTTP request in bytes; beyond it 413.
     pub http_body_bytes: u32,
+}
+
+impl Limits {
+    /// True when a topic name or filter is within `topic_bytes` and `topic_slashes`.
+    pub fn allow_topic(&self, text: &str) -> bool {
+        text.len() <= self.topic_bytes as usize
+            && text.bytes().filter(|b| *b == b'/').count() <= self.topic_slashes as usize
+    }
 }
 
 impl Default for Limits {
@@ -67,8 +70,6 @@ impl Default for Limits {
             queue_bytes: 1_024 * 1_024,
             // 7 days.
             session_expiry_s: 7 * 24 * 3_600,
-            keep_alive_min_s: 30,
-            keep_alive_max_s: 1_200,
             topic_aliases: 8,
             shadow_bytes: 8 * 1_024,
             shadow_levels: 8,

@@ -37,6 +37,22 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> Timestamp;
 }
 
+/// Both clocks, read at once: what a state machine is told with every event.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic time.
+    pub instant: Instant,
+    /// Wall-clock time.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// Reads the clocks.
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self { instant: clock.now(), wall: clock.wall() }
+    }
+}
+
 /// The machine's clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;

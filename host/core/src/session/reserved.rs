@@ -1,0 +1,56 @@
+//! Reserved topics: which names that begin with `$` a client may publish to.
+//!
+//! Source: AWS IoT developer guide, "Reserved topics". A service that listens on topics of its
+//! own adds them here; everything else with `$` is the host's to publish.
+
+use crate::topic::TopicName;
+
+/// True unless the name is reserved and no request topic of a service.
+pub(super) fn may_publish(topic: &TopicName) -> bool {
+    if !topic.is_reserved() {
+        return true;
+    }
+    let mut levels = topic.levels();
+    if (levels.next(), levels.next()) != (Some("$aws"), Some("things")) {
+        return false;
+    }
+    // $aws/things/{thing}/shadow[/name/{shadow}]/{get,update,delete}
+    let rest = [levels.nth(1), levels.next(), levels.next(), levels.next()];
+    let request = match rest {
+        [Some("shadow"), request, None, None] => request,
+        [Some("shadow"), Some("name"), Some(_), request] => request,
+        _ => None,
+    };
+    matches!(request, Some("get" | "update" | "delete")) && levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_publish_requests_and_nothing_else_on_reserved_topics() {
+        let allowed = [
+            "a/b",
+            "$aws/things/T/shadow/update",
+            "$aws/things/T/shadow/get",
+            "$aws/things/T/shadow/name/config/delete",
+        ];
+        let refused = [
+            "$SYS/uptime",
+            "$aws/things/T/shadow/update/accepted",
+            "$aws/things/T/shadow/name/config/update/delta",
+            "$aws/things/T/shadow/name/config",
+            "$aws/things/T/shadow",
+            "$aws/events/presence/connected/x",
+            "$share/g/a",
+            "$foo",
+        ];
+        for topic in allowed {
+            assert!(may_publish(&TopicName::parse(topic).unwrap()), "{topic}");
+        }
+        for topic in refused {
+            assert!(!may_publish(&TopicName::parse(topic).unwrap()), "{topic}");
+        }
+    }
+}
