@@ -118,7 +118,7 @@ pub enum Output {
     },
     /// Unsubscribe; answer with [`Session::handle_unsubscribed`].
     Unsubscribe(Box<Unsubscribe>),
-    /// Send what came before, then close the socket; the session has [`Session::into_ended`].
+    /// Send what came before, then close the socket; [`Session::end`] has the rest.
     Close,
 }
 
@@ -184,6 +184,11 @@ impl Session {
     /// True after [`Output::Close`] was decided.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// False while a CONNECT waits for its answer, and after the end.
+    pub fn takes_packets(&self) -> bool {
+        matches!(self.phase, Phase::Fresh | Phase::Active(_))
     }
 
     /// How many deliveries the session takes now: the room in the client's receive window.
@@ -360,7 +365,7 @@ impl Session {
 
     /// The socket is gone.
     pub fn handle_lost(&mut self, now: Now) {
-        self.end(now, None, None, true);
+        self.finish(now, None, None, true);
     }
 
     /// The next thing for the driver to do.
@@ -389,11 +394,11 @@ impl Session {
         }
     }
 
-    /// What is left of a session that is over.
-    pub fn into_ended(mut self, now: Now) -> Ended {
-        self.end(now, None, None, true);
-        match self.phase {
-            Phase::Closed(ended) => *ended,
+    /// Takes what is left; ends the connection as lost when it has not ended.
+    pub fn end(&mut self, now: Now) -> Ended {
+        self.finish(now, None, None, true);
+        match &mut self.phase {
+            Phase::Closed(ended) => std::mem::take(ended),
             _ => Ended::default(),
         }
     }
@@ -524,7 +529,7 @@ impl Session {
             active.session_expiry_s = expiry_s.min(self.config.limits.session_expiry_s);
         }
         let with_will = disconnect.reason != Reason::Success;
-        self.end(now, None, Some(Reason::Success), with_will);
+        self.finish(now, None, Some(Reason::Success), with_will);
         Ok(())
     }
 
@@ -543,10 +548,10 @@ impl Session {
             Phase::Active(active) if active.version == Version::V5 => Some(reason),
             _ => None,
         };
-        self.end(now, farewell, Some(reason), true);
+        self.finish(now, farewell, Some(reason), true);
     }
 
-    fn end(&mut self, now: Now, farewell: Option<Reason>, why: Option<Reason>, with_will: bool) {
+    fn finish(&mut self, now: Now, farewell: Option<Reason>, why: Option<Reason>, with_will: bool) {
         if self.is_closed() {
             return;
         }
