@@ -65,6 +65,12 @@ metrics! {
     subscribe_denied,
     /// Deliveries withheld by policy (iot:Receive).
     receive_denied,
+    /// Group commits of the store.
+    store_commits,
+    /// Writes that these commits made durable.
+    store_writes,
+    /// Writes refused because the store was not available.
+    store_refused,
     /// Shadow requests accepted.
     shadow_accepted,
     /// Shadow requests rejected.

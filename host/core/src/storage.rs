@@ -3,6 +3,13 @@
 //! One aggregate = one key = one revision. No multi-key transaction: what an engine beyond redb
 //! (NATS JetStream) cannot promise nobody may use. The same contract test runs on every engine
 //! (`gnomon-store`). Queues get a second, log-shaped port with the issue on the broker.
+//! [`MemoryStore`] and [`FaultyStore`] are for tests and the simulation.
+
+mod faulty;
+mod memory;
+
+pub use faulty::{Fault, FaultyStore};
+pub use memory::MemoryStore;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +40,11 @@ impl Key {
     /// The prefix of all keys of a kind: `kind/`.
     pub fn prefix(kind: &str) -> Self {
         Self(format!("{kind}/").into())
+    }
+
+    /// A key as an engine kept it.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
     }
 
     /// The key as text.
@@ -88,9 +100,38 @@ pub enum StoreError {
         /// The bound.
         max: usize,
     },
-    /// The engine failed (disk full, I/O error, shut down). Nothing was written; a retry may help.
+    /// The engine failed (disk full, I/O error, shut down); a retry may help. A write may or may
+    /// not have happened: whoever depends on it reads again first.
     #[error("the store is not available")]
     Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// What every engine checks before a write; the key alone for a delete.
+///
+/// # Errors
+/// [`StoreError::TooLarge`].
+pub fn check_size(key: &Key, value: &[u8]) -> Result<(), StoreError> {
+    for (len, max) in [(key.as_str().len(), KEY_BYTES_MAX), (value.len(), VALUE_BYTES_MAX)] {
+        if len > max {
+            return Err(StoreError::TooLarge { len, max });
+        }
+    }
+    Ok(())
+}
+
+impl Expect {
+    /// What every engine asks: does the expectation hold for the key's present revision?
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`].
+    pub fn check(self, present: Option<Revision>) -> Result<(), StoreError> {
+        let holds = match self {
+            Self::Absent => present.is_none(),
+            Self::Revision(revision) => present == Some(revision),
+            Self::Any => true,
+        };
+        if holds { Ok(()) } else { Err(StoreError::Conflict) }
+    }
 }
 
 /// A key whose record changed.
