@@ -1,0 +1,3 @@
+//! The device-facing side of Gnomon: whatever owns a socket, and the codec behind it.
+
+pub mod codec;
