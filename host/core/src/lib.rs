@@ -30,4 +30,6 @@ pub mod session;
 pub mod broker;
 
 pub mod actions;
+pub mod rules;
+
 pub mod adapter;

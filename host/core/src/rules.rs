@@ -1,0 +1,3 @@
+//! Rules: which messages are handed to which actions.
+
+pub mod sql;
