@@ -10,7 +10,7 @@
 //! Not here: bytes (the codec), who matches what (`broker`), QoS 2, retained messages and shared
 //! subscriptions (to come; refused as the standard says).
 
-mod reserved;
+pub mod reserved;
 
 use crate::auth::{Identity, Refusal};
 use crate::broker::Delivery;

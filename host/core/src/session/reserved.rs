@@ -6,7 +6,7 @@
 use crate::topic::TopicName;
 
 /// True unless the name is reserved and no request topic of a service.
-pub(super) fn may_publish(topic: &TopicName) -> bool {
+pub fn may_publish(topic: &TopicName) -> bool {
     if !topic.is_reserved() {
         return true;
     }

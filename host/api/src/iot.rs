@@ -1,0 +1,3 @@
+//! The control plane (scope `iot`), one module per kind of resource.
+
+pub(crate) mod endpoints;

@@ -1,0 +1,3 @@
+//! The data plane (scope `iotdata`): messages and shadows over HTTP.
+
+pub(crate) mod publish;
