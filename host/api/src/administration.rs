@@ -109,3 +109,93 @@ impl From<KeyError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::keys::{AccessKey, Role, Status};
+    use crate::test_host::TestHost;
+    use gnomon_core::time::Timestamp;
+    use http::StatusCode;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_key_is_made_shown_once_deactivated_and_removed() {
+        let host = TestHost::new().await;
+        let response = host.call("gnomon", "POST", "/keys", r#"{"role": "operator"}"#).await;
+        let made = TestHost::json(&response);
+        let id = made["accessKeyId"].as_str().unwrap().to_owned();
+        assert!(id.len() == 20 && id.starts_with("AKIA"), "{id}");
+        let secret = made["secretAccessKey"].as_str().unwrap().to_owned();
+        assert_eq!(secret.len(), 40);
+
+        let listed = TestHost::json(&host.call("gnomon", "GET", "/keys", "").await);
+        let mine =
+            listed["accessKeys"].as_array().unwrap().iter().find(|k| k["accessKeyId"] == *id);
+        assert_eq!(
+            mine,
+            Some(&json!({
+                "accessKeyId": id,
+                "role": "operator",
+                "status": "Active",
+                "createDate": 1_795_435_200.5,
+            }))
+        );
+
+        let key = AccessKey {
+            id: id.clone(),
+            secret,
+            role: Role::Operator,
+            status: Status::Active,
+            created_at: Timestamp::default(),
+        };
+        let call = || host.call_as(&key, "iot", "GET", "/endpoint", "");
+        assert_eq!(call().await.status(), StatusCode::OK);
+        let target = format!("/keys/{id}");
+        let off = host.call("gnomon", "PATCH", &target, r#"{"status": "Inactive"}"#).await;
+        assert_eq!(off.status(), StatusCode::OK);
+        assert_eq!(call().await.status(), StatusCode::FORBIDDEN);
+        assert_eq!(host.call("gnomon", "DELETE", &target, "").await.status(), StatusCode::OK);
+        let again = host.call("gnomon", "DELETE", &target, "").await;
+        assert_eq!(again.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn keys_are_listed_page_by_page() {
+        let host = TestHost::new().await;
+        for _ in 0..4 {
+            host.keys.create(Role::ReadOnly).await.unwrap();
+        }
+        let (mut ids, mut target) = (Vec::new(), "/keys?maxResults=2".to_owned());
+        loop {
+            let page = TestHost::json(&host.call("gnomon", "GET", &target, "").await);
+            let keys = page["accessKeys"].as_array().unwrap();
+            assert!(keys.len() <= 2);
+            ids.extend(keys.iter().map(|key| key["accessKeyId"].as_str().unwrap().to_owned()));
+            let Some(token) = page["nextToken"].as_str() else { break };
+            target = format!("/keys?maxResults=2&nextToken={token}");
+        }
+        assert_eq!(ids.len(), 5);
+        assert!(ids.is_sorted());
+    }
+
+    #[tokio::test]
+    async fn a_key_cannot_shut_itself_out() {
+        let host = TestHost::new().await;
+        let target = format!("/keys/{}", host.key.id);
+        let response = host.call("gnomon", "DELETE", &target, "").await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(host.call("gnomon", "GET", "/keys", "").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_role_that_does_not_exist_is_named_with_those_that_do() {
+        let host = TestHost::new().await;
+        let response = host.call("gnomon", "POST", "/keys", r#"{"role": "root"}"#).await;
+        assert_eq!(TestHost::error_type(&response), Some("InvalidRequestException"));
+        assert_eq!(
+            TestHost::json(&response)["message"],
+            "role: unknown variant `root`, expected one of `administrator`, `operator`, \
+             `read-only` at line 1 column 15"
+        );
+    }
+}

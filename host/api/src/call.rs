@@ -135,8 +135,12 @@ impl Page {
     }
 }
 
+/// Longest page token in bytes: names have at most 128, and base64 makes a third more of them.
+const TOKEN_BYTES_MAX: usize = 512;
+
 fn decode_token(token: &str) -> Result<String, ApiError> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+    let token = Some(token).filter(|token| token.len() <= TOKEN_BYTES_MAX);
+    let bytes = token.and_then(|token| URL_SAFE_NO_PAD.decode(token).ok());
     bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
         ApiError::invalid_request("the token is not one that this host gave out; start over")
     })

@@ -120,7 +120,7 @@ impl Keys {
             status: Status::Active,
             created_at: self.clock.wall(),
         };
-        self.storage.put(&storage_key(&key.id), encode(&key), Expect::Absent).await?;
+        self.storage.put(&Key::new(KIND, &[&key.id]), encode(&key), Expect::Absent).await?;
         Ok(key)
     }
 
@@ -129,11 +129,8 @@ impl Keys {
     /// # Errors
     /// As [`KeyError`] says.
     pub async fn get(&self, id: &str) -> Result<Option<AccessKey>, KeyError> {
-        // Anything else would be a key of no record; checked because the id is not yet proved.
-        if !id.bytes().all(|b| b.is_ascii_alphanumeric()) || id.len() > 128 {
-            return Ok(None);
-        }
-        self.storage.get(&storage_key(id)).await?.map(|record| decode(&record)).transpose()
+        let Some(key) = storage_key(id) else { return Ok(None) };
+        self.storage.get(&key).await?.map(|record| decode(&record)).transpose()
     }
 
     /// At most `limit` keys behind the one with the id `after`, in the order of their ids.
@@ -145,7 +142,7 @@ impl Keys {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<AccessKey>, KeyError> {
-        let after = after.map(storage_key);
+        let after = after.map(|id| Key::new(KIND, &[id]));
         let records = self.storage.scan(&Key::prefix(KIND), after.as_ref(), limit).await?;
         records.iter().map(decode).collect()
     }
@@ -155,7 +152,8 @@ impl Keys {
     /// # Errors
     /// As [`KeyError`] says.
     pub async fn set_status(&self, id: &str, status: Status) -> Result<bool, KeyError> {
-        let Some(record) = self.storage.get(&storage_key(id)).await? else { return Ok(false) };
+        let Some(key) = storage_key(id) else { return Ok(false) };
+        let Some(record) = self.storage.get(&key).await? else { return Ok(false) };
         let key = AccessKey { status, ..decode(&record)? };
         self.storage.put(&record.key, encode(&key), Expect::Revision(record.revision)).await?;
         Ok(true)
@@ -166,7 +164,8 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Store`].
     pub async fn delete(&self, id: &str) -> Result<bool, KeyError> {
-        Ok(self.storage.delete(&storage_key(id), Expect::Any).await?)
+        let Some(key) = storage_key(id) else { return Ok(false) };
+        Ok(self.storage.delete(&key, Expect::Any).await?)
     }
 }
 
@@ -176,8 +175,10 @@ fn random_id(random: &dyn Random) -> String {
     format!("AKIA{}", String::from_iter(characters))
 }
 
-fn storage_key(id: &str) -> Key {
-    Key::new(KIND, &[id])
+/// `None` for a text that is no id and so names no record; most ids come from strangers.
+fn storage_key(id: &str) -> Option<Key> {
+    let is_id = id.len() == 20 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_id.then(|| Key::new(KIND, &[id]))
 }
 
 /// A stored key, version 1; the id is the record's key.

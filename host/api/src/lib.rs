@@ -16,6 +16,8 @@ pub mod keys;
 mod operations;
 mod router;
 pub mod sigv4;
+#[cfg(test)]
+mod test_host;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -224,4 +226,160 @@ fn is_denial(exception: Exception) -> bool {
             | Exception::MissingAuthenticationToken
             | Exception::UnrecognizedClient
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_host::TestHost;
+    use gnomon_core::storage::Fault;
+    use http::{Request, StatusCode};
+    use serde_json::{Value, json};
+
+    #[tokio::test]
+    async fn every_answer_has_its_own_request_id() {
+        let host = TestHost::new().await;
+        let first = host.call("iot", "GET", "/endpoint", "").await;
+        let second = host.call("nothing", "GET", "/", "").await;
+        let id = |response: &Response<Bytes>| response.headers()["x-amzn-requestid"].clone();
+        assert_eq!(id(&first).len(), 36);
+        assert_ne!(id(&first), id(&second));
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_recognized_is_refused() {
+        let host = TestHost::new().await;
+        let sign = |key: &AccessKey, region: &str| {
+            let mut request = TestHost::request("GET", "/endpoint", "");
+            sigv4::sign(&mut request, &key.id, &key.secret, region, "iot", host.clock.wall());
+            request
+        };
+        let good = host.key.clone();
+        let unknown = AccessKey { id: "AKIA0000000000000000".into(), ..good.clone() };
+        let odd = AccessKey { id: "..".into(), ..good.clone() };
+        let wrong = AccessKey { secret: "0".repeat(40), ..good.clone() };
+        let retired = host.keys.create(Role::Operator).await.unwrap();
+        host.keys.set_status(&retired.id, Status::Inactive).await.unwrap();
+        for (key, region, expected) in [
+            (&good, "us-east-1", None),
+            (&good, "eu-west-1", Some("InvalidSignatureException")),
+            (&unknown, "us-east-1", Some("UnrecognizedClientException")),
+            (&odd, "us-east-1", Some("UnrecognizedClientException")),
+            (&retired, "us-east-1", Some("UnrecognizedClientException")),
+            (&wrong, "us-east-1", Some("InvalidSignatureException")),
+        ] {
+            let response = host.send(sign(key, region)).await;
+            assert_eq!(TestHost::error_type(&response), expected, "{key:?} {region}");
+        }
+        let unsigned = host.send(TestHost::request("GET", "/endpoint", "")).await;
+        assert_eq!(unsigned.status(), StatusCode::FORBIDDEN);
+        assert_eq!(TestHost::error_type(&unsigned), Some("MissingAuthenticationTokenException"));
+        assert_eq!(host.metrics.api_denied.get(), 6);
+        assert_eq!(host.metrics.api_requests.get(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_role_allows_what_it_says() {
+        let host = TestHost::new().await;
+        for (role, operation, expected) in [
+            (Role::ReadOnly, ("iot", "GET", "/endpoint"), None),
+            (Role::ReadOnly, ("gnomon", "GET", "/metrics"), None),
+            (Role::ReadOnly, ("iotdata", "POST", "/topics/a"), Some("AccessDeniedException")),
+            (Role::ReadOnly, ("gnomon", "GET", "/keys"), Some("AccessDeniedException")),
+            (Role::Operator, ("iotdata", "POST", "/topics/a"), None),
+            (Role::Operator, ("iotdevicegateway", "POST", "/topics/a"), None),
+            (Role::Operator, ("gnomon", "GET", "/keys"), Some("AccessDeniedException")),
+            (Role::Administrator, ("iotdata", "POST", "/topics/a"), None),
+            (Role::Administrator, ("gnomon", "GET", "/keys"), None),
+        ] {
+            let key = host.keys.create(role).await.unwrap();
+            let (service, method, target) = operation;
+            let response = host.call_as(&key, service, method, target, "").await;
+            assert_eq!(TestHost::error_type(&response), expected, "{role} {operation:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_service_of_the_signature_decides() {
+        let host = TestHost::new().await;
+        for (service, target, expected) in [
+            ("gnomon", "/endpoint", Some("UnknownOperationException")),
+            ("iotdata", "/endpoint", Some("UnknownOperationException")),
+            ("iotwireless", "/endpoint", Some("NotImplementedException")),
+            ("iot", "/jobs", Some("NotImplementedException")),
+            ("iot", "/endpoint/", None),
+        ] {
+            let response = host.call(service, "GET", target, "").await;
+            assert_eq!(TestHost::error_type(&response), expected, "{service} {target}");
+        }
+        let response = host.call("iotwireless", "GET", "/", "").await;
+        assert!(TestHost::json(&response)["message"].as_str().unwrap().contains("iotwireless"));
+        let response = host.call("iot", "GET", "/jobs", "").await;
+        assert_eq!(
+            TestHost::json(&response),
+            json!({"message": "ListJobs is not implemented by this version of Gnomon"})
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_limit_is_refused_before_anything_else() {
+        let host = TestHost::new().await;
+        let body = "x".repeat(1_024 * 1_024 + 1);
+        let response = host.send(TestHost::request("POST", "/topics/a", &body)).await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn health_and_metrics_need_no_signature_on_a_loopback_listener_only() {
+        let host = TestHost::new().await;
+        host.ready.store(false, std::sync::atomic::Ordering::Release);
+        let get = |target| TestHost::request("GET", target, "");
+        let response = host.send_to("loopback", get("/health")).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(TestHost::json(&response)["ready"], Value::Bool(false));
+        host.ready.store(true, std::sync::atomic::Ordering::Release);
+        let response = host.send_to("loopback", get("/health")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+
+        let response = host.send_to("loopback", get("/metrics")).await;
+        let text = std::str::from_utf8(response.body()).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| line.contains("api_requests")).collect();
+        assert_eq!(
+            lines,
+            [
+                "# HELP gnomon_api_requests_total REST requests answered.",
+                "# TYPE gnomon_api_requests_total counter",
+                "gnomon_api_requests_total 3",
+            ]
+        );
+        for target in ["/health", "/metrics"] {
+            let response = host.send_to("public", get(target)).await;
+            assert_eq!(response.status(), StatusCode::FORBIDDEN, "{target}");
+        }
+        let keys = host.send_to("loopback", get("/keys")).await;
+        assert_eq!(keys.status(), StatusCode::FORBIDDEN);
+        let post = TestHost::request("POST", "/health", "");
+        assert_eq!(host.send_to("loopback", post).await.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_is_a_service_that_is_away() {
+        let host = TestHost::new().await;
+        host.store.fail_next([Some(Fault::Refused)]);
+        let response = host.call("iot", "GET", "/endpoint", "").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(TestHost::error_type(&response), Some("ServiceUnavailableException"));
+        assert_eq!(host.call("iot", "GET", "/endpoint", "").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_alone_opens_nothing() {
+        let host = TestHost::new().await;
+        let request = HttpRequest {
+            client_certificate: Some(Bytes::from_static(b"der")),
+            ..TestHost::received("public", Request::new(Bytes::new()))
+        };
+        let response = host.api.handle(request).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    }
 }

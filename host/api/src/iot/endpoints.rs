@@ -28,3 +28,20 @@ async fn describe_endpoint(services: &Services, call: &Call<'_>) -> Result<Answe
     }
     Answer::members(&Body { endpoint_address: &services.endpoint })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::test_host::TestHost;
+    use http::StatusCode;
+
+    #[tokio::test]
+    async fn every_type_has_the_configured_endpoint() {
+        let host = TestHost::new().await;
+        for query in ["", "?endpointType=iot:Data-ATS", "?endpointType=iot%3AJobs"] {
+            let response = host.call("iot", "GET", &format!("/endpoint{query}"), "").await;
+            assert_eq!(TestHost::json(&response)["endpointAddress"], "iot.example", "{query}");
+        }
+        let response = host.call("iot", "GET", "/endpoint?endpointType=iot:Wrong", "").await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    }
+}

@@ -169,3 +169,152 @@ fn base64_header(call: &Call<'_>, name: &str) -> Result<Option<Vec<u8>>, ApiErro
 fn too_long(name: &str, max: usize) -> ApiError {
     ApiError::invalid_request(format!("{name} has more than {max} bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_host::TestHost;
+    use gnomon_core::broker::{Delivery, Inbox, Receiver};
+    use gnomon_core::packet::SubscribeOptions;
+    use gnomon_core::topic::TopicFilter;
+    use http::Response;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<Arc<Message>>>);
+
+    impl Inbox for Seen {
+        fn deliver(&self, delivery: Delivery, _: &mut Wakes) {
+            self.0.lock().unwrap().push(delivery.message);
+        }
+    }
+
+    /// A host and everything that is published on it.
+    async fn host() -> (TestHost, Arc<Seen>, Receiver) {
+        let (host, seen) = (TestHost::new().await, Arc::new(Seen::default()));
+        let receiver = host.broker.register(seen.clone());
+        for filter in ["#", "$aws/#"] {
+            let filter = TopicFilter::parse(filter).unwrap();
+            receiver.subscribe(&filter, SubscribeOptions::default(), None);
+        }
+        (host, seen, receiver)
+    }
+
+    async fn publish(host: &TestHost, target: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
+        let mut request = TestHost::request("POST", target, "{\"temp\": 31}");
+        for (name, value) in headers {
+            let name: http::HeaderName = name.parse().unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        host.sign(&mut request, &host.key, "iotdata");
+        host.send(request).await
+    }
+
+    #[tokio::test]
+    async fn a_message_reaches_subscribers_with_everything_that_came_with_it() {
+        let (host, seen, _receiver) = host().await;
+        let target = "/topics/sensor%2Ftemp?qos=1&contentType=application%2Fjson&\
+                      responseTopic=reply%2Fto&messageExpiry=60";
+        let headers = [
+            ("x-amz-mqtt5-payload-format-indicator", "UTF8_DATA"),
+            ("x-amz-mqtt5-correlation-data", "AAEC"),
+            // [{"a": "1"}, {"a": "2"}]
+            ("x-amz-mqtt5-user-properties", "W3siYSI6ICIxIn0sIHsiYSI6ICIyIn1d"),
+        ];
+        let response = publish(&host, target, &headers).await;
+        assert_eq!(TestHost::json(&response)["message"], "OK");
+
+        let messages = seen.0.lock().unwrap();
+        let [message] = &messages[..] else { panic!("{messages:?}") };
+        assert_eq!(message.topic.as_str(), "sensor/temp");
+        assert_eq!(&*message.payload, b"{\"temp\": 31}");
+        assert_eq!(message.qos, QoS::AtLeastOnce);
+        assert_eq!(message.received_at, services_time(&host));
+        let principal = message.publisher.principal.as_ref().unwrap();
+        assert_eq!(principal.as_str(), host.key.id);
+        let expected = Properties {
+            payload_is_utf8: true,
+            expiry_s: Some(60),
+            content_type: Some("application/json".into()),
+            response_topic: Some(TopicName::parse("reply/to").unwrap()),
+            correlation_data: Some(Bytes::from_static(&[0, 1, 2])),
+            user: vec![("a".into(), "1".into()), ("a".into(), "2".into())],
+        };
+        assert_eq!(message.properties.as_deref(), Some(&expected));
+    }
+
+    fn services_time(host: &TestHost) -> gnomon_core::time::Timestamp {
+        gnomon_core::time::Clock::wall(&*host.clock)
+    }
+
+    #[tokio::test]
+    async fn topics_come_encoded_or_with_raw_slashes() {
+        let (host, seen, _receiver) = host().await;
+        let topics = [
+            ("/topics/a", "a"),
+            ("/topics/a%2Fb", "a/b"),
+            ("/topics/a/b", "a/b"),
+            ("/topics/a/", "a/"),
+            ("/topics/%2Fa%2F%2Fb%20%C3%BC%252F", "/a//b ü%2F"),
+            ("/topics/%24aws%2Fthings%2FLamp%2Fshadow%2Fupdate", "$aws/things/Lamp/shadow/update"),
+        ];
+        for (target, topic) in topics {
+            let response = publish(&host, target, &[]).await;
+            assert_eq!(TestHost::error_type(&response), None, "{target}");
+            let message = seen.0.lock().unwrap().pop().unwrap();
+            assert_eq!(message.topic.as_str(), topic);
+            assert_eq!(message.properties, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_user_properties_of_an_sdk_are_text_in_json() {
+        let (host, seen, _receiver) = host().await;
+        // As boto3 sends userProperties='[{"a":"b"}]'.
+        let headers = [("x-amz-mqtt5-user-properties", "Ilt7XCJhXCI6XCJiXCJ9XSI=")];
+        publish(&host, "/topics/a", &headers).await;
+        let message = seen.0.lock().unwrap().pop().unwrap();
+        assert_eq!(message.properties.as_ref().unwrap().user, [("a".into(), "b".into())]);
+    }
+
+    #[tokio::test]
+    async fn what_no_client_may_publish_is_refused() {
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let (host, seen, _receiver) = host().await;
+        let property = "x-amz-mqtt5-user-properties";
+        let long = STANDARD.encode("x".repeat(CORRELATION_DATA_BYTES_MAX + 1));
+        let not_utf8 = ("x-amz-mqtt5-payload-format-indicator", "utf8");
+        let cases: [Case<'_>; 14] = [
+            ("/topics/a%2F%2B", &[], "InvalidRequestException"),
+            ("/topics/a%00", &[], "InvalidRequestException"),
+            ("/topics/%ff", &[], "InvalidRequestException"),
+            ("/topics/a//b", &[], "InvalidRequestException"),
+            ("/topics/1/2/3/4/5/6/7/8/9", &[], "InvalidRequestException"),
+            ("/topics/", &[], "UnknownOperationException"),
+            ("/topics/%24SYS%2Fuptime", &[], "ForbiddenException"),
+            ("/topics/a?qos=2", &[], "InvalidRequestException"),
+            ("/topics/a?qos=0&qos=1", &[], "InvalidRequestException"),
+            ("/topics/a?retain=true", &[], "NotImplementedException"),
+            ("/topics/a?messageExpiry=-1", &[], "InvalidRequestException"),
+            ("/topics/a", &[(property, "W10")], "InvalidRequestException"),
+            ("/topics/a", &[("x-amz-mqtt5-correlation-data", &long)], "InvalidRequestException"),
+            ("/topics/a", &[not_utf8], "InvalidRequestException"),
+        ];
+        for (target, headers, expected) in cases {
+            let response = publish(&host, target, headers).await;
+            assert_eq!(TestHost::error_type(&response), Some(expected), "{target} {headers:?}");
+        }
+        assert!(seen.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_payload_beyond_the_limit_is_refused() {
+        let (host, seen, _receiver) = host().await;
+        let exact = "x".repeat(131_072);
+        let response = host.call("iotdata", "POST", "/topics/a", &exact).await;
+        assert_eq!(TestHost::error_type(&response), None);
+        let response = host.call("iotdata", "POST", "/topics/a", &(exact + "x")).await;
+        assert_eq!(TestHost::error_type(&response), Some("RequestEntityTooLargeException"));
+        assert_eq!(seen.0.lock().unwrap().len(), 1);
+    }
+}
