@@ -8,6 +8,7 @@
 
 mod administration;
 mod call;
+mod client;
 mod error;
 mod health;
 mod iot;
@@ -22,6 +23,7 @@ mod test_host;
 use async_trait::async_trait;
 use bytes::Bytes;
 use call::{Answer, Call, Caller};
+pub use client::{Client, ClientError};
 pub use error::{ApiError, Exception};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::broker::Broker;

@@ -29,7 +29,8 @@ const QUERY_LIFETIME_MAX_S: u64 = 7 * 24 * 3_600;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// RFC 3986's unreserved characters stay, everything else is encoded.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(crate) const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 const DATE_TIME: &[BorrowedFormatItem<'_>] =
