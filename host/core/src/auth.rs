@@ -1,7 +1,10 @@
 //! Who a client is: the vocabulary of authentication, and the port to custom authorizers.
 //!
 //! In: what a connection presents ([`Credentials`]). Out: an [`Identity`] with its permissions,
-//! or a [`Refusal`].
+//! or a [`Refusal`]; [`Authenticator`] makes the one from the other.
+
+mod authenticator;
+mod distinguished_name;
 
 use crate::ids::{ClientId, Principal, ThingName};
 use crate::policy::Permissions;
@@ -10,6 +13,8 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use authenticator::{Authenticator, CustomAuthorizer, PermissionsWatch};
 
 /// Everything that a connection presents before it is accepted.
 #[derive(Clone, Debug)]

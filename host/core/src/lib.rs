@@ -22,8 +22,10 @@ pub mod topic;
 
 pub mod storage;
 
-pub mod auth;
 pub mod policy;
+pub mod registry;
+
+pub mod auth;
 
 pub mod session;
 

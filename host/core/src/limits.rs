@@ -44,6 +44,14 @@ pub struct Limits {
     pub actions_per_rule: u32,
     /// Body of an HTTP request in bytes; beyond it 413.
     pub http_body_bytes: u32,
+    /// Attributes of a thing without a thing type; beyond them InvalidRequestException.
+    pub thing_attributes: u32,
+    /// Attributes of a thing with a thing type; beyond them InvalidRequestException.
+    pub typed_thing_attributes: u32,
+    /// Policies attached to one certificate; beyond them LimitExceededException.
+    pub policies_per_principal: u32,
+    /// Versions of one policy; beyond them VersionsLimitExceededException.
+    pub policy_versions: u32,
 }
 
 impl Limits {
@@ -76,6 +84,10 @@ impl Default for Limits {
             rules: 100,
             actions_per_rule: 10,
             http_body_bytes: 1_024 * 1_024,
+            thing_attributes: 3,
+            typed_thing_attributes: 50,
+            policies_per_principal: 10,
+            policy_versions: 5,
         }
     }
 }

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 pub use document::PolicyError;
 pub use statement::{Policy, StatementId};
+#[cfg(test)]
+pub(crate) use variable::CERTIFICATE_FIELDS;
 
 use statement::Statement;
 

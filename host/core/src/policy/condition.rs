@@ -92,6 +92,17 @@ impl Condition {
         Ok(Self { key, test, negated, quantifier, if_exists })
     }
 
+    /// True when it depends on the certificate.
+    pub(super) fn asks_for_certificate(&self) -> bool {
+        let templates = match &self.test {
+            Test::Equals(templates) | Test::EqualsIgnoreCase(templates) | Test::Like(templates) => {
+                templates.as_slice()
+            }
+            Test::Ip(_) | Test::Null(_) => &[],
+        };
+        self.key.is_of_certificate() || templates.iter().any(Template::asks_for_certificate)
+    }
+
     /// True when the connection fulfils it.
     pub(super) fn holds(&self, context: &Context, for_allow: bool) -> bool {
         let values = self.key.values(context);

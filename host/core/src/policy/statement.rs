@@ -53,6 +53,14 @@ impl Policy {
         Ok(Self { rules: rules.collect::<Result<_, _>>()? })
     }
 
+    /// True when [`Context::certificate`] can make a difference.
+    pub(crate) fn asks_for_certificate(&self) -> bool {
+        self.rules.iter().any(|rule| {
+            rule.conditions.iter().any(Condition::asks_for_certificate)
+                || rule.resources.iter().any(Template::asks_for_certificate)
+        })
+    }
+
     pub(super) fn bind(&self, context: &Context) -> impl Iterator<Item = Arc<Statement>> {
         self.rules.iter().filter_map(|rule| rule.bind(context))
     }

@@ -24,8 +24,7 @@ pub(super) enum Variable {
 }
 
 /// Names behind `iot:Certificate.` that `Context::certificate` may hold.
-pub(crate) const CERTIFICATE_FIELDS: [&str; 27] = [
-    "SerialNumber",
+pub(crate) const CERTIFICATE_FIELDS: [&str; 26] = [
     "Subject.CommonName",
     "Subject.Country",
     "Subject.DistinguishedNameQualifier",
@@ -74,9 +73,8 @@ impl Variable {
                     return Err(format!(
                         "{name:?} is not a key that this host knows; it knows iot:ClientId, \
                          iot:ConnectAttributes, iot:Connection.Thing.ThingName, .ThingTypeName, \
-                         .Attributes[name], .IsAttached, iot:Certificate.SerialNumber, \
-                         iot:Certificate.Subject.CommonName (and the other names of subject and \
-                         issuer) and aws:SourceIp"
+                         .Attributes[name], .IsAttached, iot:Certificate.Subject.CommonName (and \
+                         the other names of subject and issuer) and aws:SourceIp"
                     ));
                 }
             },
@@ -99,6 +97,10 @@ impl Variable {
         };
         let name = CERTIFICATE_FIELDS.iter().find(|known| known.eq_ignore_ascii_case(field))?;
         Some(Self::Certificate { name, nth })
+    }
+
+    pub(super) fn is_of_certificate(&self) -> bool {
+        matches!(self, Self::Certificate { .. })
     }
 
     /// The values of the key; none when the connection has no such thing.
@@ -196,6 +198,15 @@ impl Template {
     /// True when every connection fills it in with the same text.
     pub(super) fn is_constant(&self) -> bool {
         self.0.iter().all(|piece| matches!(piece, Piece::Pattern(_)))
+    }
+
+    /// True when it has a variable of the certificate.
+    pub(super) fn asks_for_certificate(&self) -> bool {
+        let asks = |piece: &Piece| match piece {
+            Piece::Pattern(_) => false,
+            Piece::Variable(variable) => variable.is_of_certificate(),
+        };
+        self.0.iter().any(asks)
     }
 
     /// The pattern for one connection; `None` when a variable has no value there.

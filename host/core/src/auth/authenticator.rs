@@ -1,0 +1,421 @@
+//! From what a connection presents to who it is.
+//!
+//! In: [`Credentials`]. Out: an [`Identity`] whose permissions already allow the connection, or a
+//! [`Refusal`] whose text is for the operator. Three ways, in this order:
+//! 1. a custom authorizer, when the client names one;
+//! 2. a client certificate, looked up in the registry by its SHA-256;
+//! 3. without either: the listener's policy for anonymous clients when no user name, password or
+//!    token is there, else the default authorizer.
+//!
+//! Not here: the TLS handshake that proved the certificate's key (`gnomon-gateway`), signatures of
+//! REST calls (`gnomon-api`).
+
+use super::distinguished_name;
+use super::{Authorizer, AuthorizerRequest, AuthorizerResponse, Credentials, Identity, Refusal};
+use crate::ids::{CertificateId, PolicyName, Principal, ThingName};
+use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
+use crate::registry::{Certificate, CertificateStatus, Registry, RegistryError, certificate_id};
+use crate::time::Clock;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a custom authorizer may take. Source: AWS IoT, "Custom authentication".
+const AUTHORIZER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Policy documents of one answer. Source: AWS IoT, "Defining your Lambda function".
+const AUTHORIZER_POLICIES_MAX: usize = 10;
+
+/// Longest `principalId`.
+const PRINCIPAL_ID_BYTES_MAX: usize = 128;
+
+/// The query parameter of user name or URL, or HTTP header, by which a client names an authorizer.
+const AUTHORIZER_NAME: &str = "x-amz-customauthorizer-name";
+
+/// A custom authorizer as the operator configured it. Tokens are not signed yet
+/// (`signingDisabled`).
+#[derive(Clone)]
+pub struct CustomAuthorizer {
+    /// Who decides.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Name of the query parameter or header that holds the token (`tokenKeyName`).
+    pub token_key_name: Option<Arc<str>>,
+}
+
+/// Decides who a connection is; clones share everything.
+#[derive(Clone)]
+pub struct Authenticator {
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    authorizers: Arc<BTreeMap<Arc<str>, CustomAuthorizer>>,
+    default_authorizer: Option<Arc<str>>,
+}
+
+/// How a connection is to be authenticated.
+enum Method<'a> {
+    Authorizer(&'a str),
+    Certificate(&'a [u8]),
+    Anonymous(&'a str),
+}
+
+impl Authenticator {
+    /// An authenticator; `default_authorizer` is one of `authorizers`, by name.
+    pub fn new(
+        registry: Registry,
+        clock: Arc<dyn Clock>,
+        authorizers: BTreeMap<Arc<str>, CustomAuthorizer>,
+        default_authorizer: Option<Arc<str>>,
+    ) -> Self {
+        Self { registry, clock, authorizers: Arc::new(authorizers), default_authorizer }
+    }
+
+    /// Decides about one connection, or one HTTP request (then there is no client id, and
+    /// `iot:Connect` is not asked for).
+    ///
+    /// # Errors
+    /// Why it is refused; logged here.
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
+        let decided = self.decide(credentials).await;
+        let client_id = credentials.client_id.as_ref().map(tracing::field::display);
+        let (listener, remote) = (&*credentials.listener, &credentials.peer);
+        match &decided {
+            Ok(identity) => {
+                let principal = identity.principal.as_ref().map(tracing::field::display);
+                tracing::debug!(listener, %remote, client_id, principal, "client authenticated");
+            }
+            Err(refusal) => {
+                tracing::warn!(listener, %remote, client_id, error = %refusal, "client refused");
+            }
+        }
+        decided
+    }
+
+    /// Tells when [`Authenticator::authenticate`] may answer differently for these credentials.
+    ///
+    /// To miss nothing, take the watch first and authenticate then.
+    pub fn watch(&self, credentials: &Credentials) -> PermissionsWatch {
+        let certificate = match self.method(credentials) {
+            Ok(Method::Certificate(der)) => Some(certificate_id(der)),
+            Ok(Method::Anonymous(_)) => None,
+            // Its policies came from the authorizer and hold until it is asked again.
+            Ok(Method::Authorizer(_)) | Err(_) => return PermissionsWatch(None),
+        };
+        let changed = self.registry.watch_permissions();
+        let seen = self.registry.permissions_generation(certificate.as_ref());
+        PermissionsWatch(Some(Watched {
+            registry: self.registry.clone(),
+            certificate,
+            seen,
+            changed,
+        }))
+    }
+
+    async fn decide(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
+        let identity = match self.method(credentials)? {
+            Method::Authorizer(name) => self.ask_authorizer(name, credentials).await?,
+            Method::Certificate(der) => self.look_up(der, credentials).await?,
+            Method::Anonymous(policy) => self.admit_anonymous(policy, credentials).await?,
+        };
+        if let Some(client_id) = &credentials.client_id {
+            let permissions = &identity.permissions;
+            let (action, resource) = (Action::Connect, Resource::Client(client_id.as_str()));
+            if !permissions.allows(action, resource) {
+                let decision = permissions.explain(action, resource);
+                let who = identity.principal.as_ref().map_or("anonymous", Principal::as_str);
+                return Err(Refusal::NotAuthorized(format!(
+                    "{who} may not iot:Connect as this client id: {decision}"
+                )));
+            }
+        }
+        Ok(identity)
+    }
+
+    fn method<'a>(&'a self, credentials: &'a Credentials) -> Result<Method<'a>, Refusal> {
+        if let Some(name) = parameter(credentials, AUTHORIZER_NAME) {
+            return match self.authorizers.get_key_value(&*name) {
+                Some((name, _)) => Ok(Method::Authorizer(name)),
+                None => Err(Refusal::NotAuthenticated(
+                    "the client names a custom authorizer that is not configured".to_owned(),
+                )),
+            };
+        }
+        if let Some(der) = &credentials.certificate {
+            return Ok(Method::Certificate(der));
+        }
+        match (&credentials.anonymous_policy, &self.default_authorizer) {
+            (Some(policy), _) if !presents_anything(credentials) => Ok(Method::Anonymous(policy)),
+            (_, Some(name)) => Ok(Method::Authorizer(name)),
+            (Some(_), None) => Err(Refusal::NotAuthenticated(
+                "the client presents a user name, password or token, and no default authorizer is \
+                 configured that could check it"
+                    .to_owned(),
+            )),
+            (None, None) => Err(Refusal::NotAuthenticated(
+                "the client presents no certificate, and neither anonymous clients nor a default \
+                 authorizer are configured"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    async fn look_up(&self, der: &[u8], credentials: &Credentials) -> Result<Identity, Refusal> {
+        let id = certificate_id(der);
+        let certificate = match self.registry.describe_certificate(&id).await {
+            Ok(certificate) => certificate,
+            Err(RegistryError::ResourceNotFound(_)) => {
+                return Err(Refusal::NotAuthenticated(format!(
+                    "certificate {id} is not registered"
+                )));
+            }
+            Err(error) => return Err(unavailable(&error)),
+        };
+        self.check_usable(&certificate)?;
+        let mut policies = Vec::new();
+        for name in &certificate.policies {
+            policies.extend(self.compiled(name).await?);
+        }
+        let thing = self.thing_of(&certificate, credentials).await?;
+        let mut context = context(credentials);
+        if policies.iter().any(|policy| policy.asks_for_certificate()) {
+            context.certificate = distinguished_name::fields(der);
+        }
+        let name = thing.as_ref().map(|thing| thing.name.clone());
+        context.thing = thing;
+        let permissions = Permissions::new(policies.iter().map(|policy| &**policy), &context);
+        Ok(Identity {
+            principal: Some(Principal::new(id.as_str())),
+            thing: name,
+            permissions: Arc::new(permissions),
+            disconnect_after: None,
+        })
+    }
+
+    fn check_usable(&self, certificate: &Certificate) -> Result<(), Refusal> {
+        let Certificate { id, status, not_before, not_after, .. } = certificate;
+        let now = self.clock.wall();
+        let problem = if *status != CertificateStatus::Active {
+            format!("is {status}")
+        } else if now < *not_before {
+            "is not valid yet".to_owned()
+        } else if now > *not_after {
+            "has expired".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::NotAuthenticated(format!("certificate {id} {problem}")))
+    }
+
+    /// The thing whose name is the client id, when the certificate is attached to it.
+    async fn thing_of(
+        &self,
+        certificate: &Certificate,
+        credentials: &Credentials,
+    ) -> Result<Option<ThingContext>, Refusal> {
+        let client_id = credentials.client_id.as_ref();
+        let Some(name) = client_id.and_then(|id| ThingName::parse(id.as_str()).ok()) else {
+            return Ok(None);
+        };
+        if !certificate.things.contains(&name) {
+            return Ok(None);
+        }
+        match self.registry.describe_thing(&name).await {
+            Ok(thing) => Ok(Some(ThingContext {
+                name,
+                type_name: thing.type_name,
+                attributes: thing.attributes.values().clone(),
+            })),
+            Err(RegistryError::ResourceNotFound(_)) => Ok(None),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    async fn admit_anonymous(
+        &self,
+        policy: &str,
+        credentials: &Credentials,
+    ) -> Result<Identity, Refusal> {
+        let name = PolicyName::parse(policy).ok();
+        let compiled = match &name {
+            Some(name) => self.compiled(name).await?,
+            None => None,
+        };
+        let Some(compiled) = compiled else {
+            return Err(Refusal::NotAuthorized(format!(
+                "policy {policy:?}, which the listener has for anonymous clients, does not exist"
+            )));
+        };
+        let permissions = Permissions::new([&*compiled], &context(credentials));
+        Ok(Identity {
+            principal: None,
+            thing: None,
+            permissions: Arc::new(permissions),
+            disconnect_after: None,
+        })
+    }
+
+    async fn ask_authorizer(
+        &self,
+        name: &str,
+        credentials: &Credentials,
+    ) -> Result<Identity, Refusal> {
+        let Some(custom) = self.authorizers.get(name) else {
+            return Err(Refusal::Unavailable(format!("authorizer {name} is not configured")));
+        };
+        let token = custom.token_key_name.as_deref().and_then(|key| parameter(credentials, key));
+        let request = AuthorizerRequest {
+            credentials: credentials.clone(),
+            token: token.map(|token| token.as_ref().into()),
+            signature_verified: false,
+        };
+        let answer = custom.authorizer.authorize(&request);
+        let response = match tokio::time::timeout(AUTHORIZER_TIMEOUT, answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(problem)) => {
+                return Err(Refusal::NotAuthenticated(format!(
+                    "authorizer {name} failed: {problem}"
+                )));
+            }
+            Err(_) => {
+                return Err(Refusal::NotAuthenticated(format!(
+                    "authorizer {name} did not answer within {} s",
+                    AUTHORIZER_TIMEOUT.as_secs()
+                )));
+            }
+        };
+        self.check_response(name, &response, credentials)
+            .map_err(|problem| Refusal::NotAuthenticated(format!("authorizer {name} {problem}")))
+    }
+
+    fn check_response(
+        &self,
+        name: &str,
+        response: &AuthorizerResponse,
+        credentials: &Credentials,
+    ) -> Result<Identity, String> {
+        if !response.is_authenticated {
+            let reason = response.attributes.iter().find(|(key, _)| key == "reason");
+            let reason = reason.map_or("no reason given", |(_, reason)| reason);
+            return Err(format!("refused the client: {reason}"));
+        }
+        let id = &response.principal_id;
+        let is_well_formed = (1..=PRINCIPAL_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_well_formed {
+            return Err("answered with a principalId that is not [a-zA-Z0-9]{1,128}".to_owned());
+        }
+        let documents = &response.policy_documents;
+        if documents.len() > AUTHORIZER_POLICIES_MAX {
+            return Err(format!(
+                "answered with {} policy documents; at most {AUTHORIZER_POLICIES_MAX} are allowed",
+                documents.len()
+            ));
+        }
+        let mut policies = Vec::new();
+        for (index, document) in documents.iter().enumerate() {
+            let label = format!("{index} of authorizer {name}");
+            let policy = Policy::parse(&label, document, self.registry.account());
+            policies.push(policy.map_err(|error| {
+                format!("answered with policy document {index}, which is refused: {error}")
+            })?);
+        }
+        // A client is not asked anew behind its back yet: when the answer is to be refreshed, it
+        // has to connect again.
+        let seconds = [response.disconnect_after_s, response.refresh_after_s];
+        let first = seconds.into_iter().filter(|&seconds| seconds > 0).min();
+        Ok(Identity {
+            principal: Some(Principal::new(id)),
+            thing: None,
+            permissions: Arc::new(Permissions::new(&policies, &context(credentials))),
+            disconnect_after: first.map(|seconds| Duration::from_secs(seconds.into())),
+        })
+    }
+
+    async fn compiled(&self, name: &PolicyName) -> Result<Option<Arc<Policy>>, Refusal> {
+        self.registry.compiled_policy(name).await.map_err(|error| unavailable(&error))
+    }
+}
+
+/// See [`Authenticator::watch`].
+pub struct PermissionsWatch(Option<Watched>);
+
+struct Watched {
+    registry: Registry,
+    certificate: Option<CertificateId>,
+    seen: u64,
+    changed: watch::Receiver<()>,
+}
+
+impl PermissionsWatch {
+    /// Returns when something changed that may concern the connection; for clients of a custom
+    /// authorizer never.
+    ///
+    /// Cancel-safe.
+    pub async fn changed(&mut self) {
+        let Some(watched) = &mut self.0 else { return future::pending().await };
+        loop {
+            let now = watched.registry.permissions_generation(watched.certificate.as_ref());
+            if now != watched.seen {
+                watched.seen = now;
+                return;
+            }
+            if watched.changed.changed().await.is_err() {
+                return future::pending().await;
+            }
+        }
+    }
+}
+
+fn unavailable(error: &RegistryError) -> Refusal {
+    tracing::error!(error = %error, "the registry cannot be read");
+    Refusal::Unavailable(error.to_string())
+}
+
+fn context(credentials: &Credentials) -> Context {
+    Context {
+        client_id: credentials.client_id.clone(),
+        source_ip: Some(credentials.peer.ip()),
+        thing: None,
+        certificate: BTreeMap::new(),
+        has_will: credentials.has_will,
+        is_persistent: credentials.is_persistent,
+    }
+}
+
+/// True when something is there that wants to be checked. What AWS's SDKs say about themselves in
+/// the query of the user name does not count.
+fn presents_anything(credentials: &Credentials) -> bool {
+    let username = credentials.username.as_deref().unwrap_or_default();
+    let password = credentials.password.as_deref().unwrap_or_default();
+    let header = credentials
+        .http
+        .as_ref()
+        .is_some_and(|http| http.headers.contains_key(http::header::AUTHORIZATION));
+    let plain = username.split_once('?').map_or(username, |(plain, _)| plain);
+    !plain.is_empty() || !password.is_empty() || header
+}
+
+/// A value that a client gives in the query of its user name or URL, or as an HTTP header.
+fn parameter<'c>(credentials: &'c Credentials, name: &str) -> Option<Cow<'c, str>> {
+    let in_username = credentials.username.as_deref().and_then(|username| username.split_once('?'));
+    if let Some(value) = in_username.and_then(|(_, query)| query_value(query, name)) {
+        return Some(value);
+    }
+    let http = credentials.http.as_deref()?;
+    if let Some(value) = http.headers.get(name).and_then(|value| value.to_str().ok()) {
+        return Some(value.into());
+    }
+    query_value(http.uri.query()?, name)
+}
+
+/// A parameter of a query string, percent-decoded; `+` stays, because tokens may hold one.
+fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    let pair = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pair.into_iter().find(|(key, _)| *key == name)?;
+    percent_encoding::percent_decode_str(value).decode_utf8().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! Every way in, and every way to be refused.
+
+use super::*;
+use crate::ids::ClientId;
+use crate::registry::tests::{DEVICES, registry_on};
+use crate::registry::{Attributes, IssuedKeys};
+use crate::storage::{Fault, FaultyStore, MemoryStore};
+use crate::time::ManualClock;
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Connects as itself, publishes below its own thing's name.
+const OWN: &str = r#"{"Version":"2012-10-17","Statement":[
+    {"Effect":"Allow","Action":"iot:Connect",
+     "Resource":"arn:aws:iot:us-east-1:123456789012:client/${iot:ClientId}"},
+    {"Effect":"Allow","Action":"iot:Publish",
+     "Resource":"arn:aws:iot:us-east-1:123456789012:topic/${iot:Connection.Thing.ThingName}/*"},
+    {"Effect":"Allow","Action":"iot:Publish",
+     "Resource":"arn:aws:iot:us-east-1:123456789012:topic/${iot:Certificate.Subject.CommonName}"}]}"#;
+
+const SHORT: &str = include_str!("../../../tests/data/device-short.pem");
+
+fn der(pem: &str) -> Bytes {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+    pem.contents.into()
+}
+
+fn credentials() -> Credentials {
+    Credentials {
+        connection_id: 1,
+        peer: "192.0.2.1:4000".parse().unwrap(),
+        listener: "mqtts".into(),
+        anonymous_policy: None,
+        server_name: None,
+        certificate: None,
+        http: None,
+        client_id: Some(ClientId::parse("Lamp").unwrap()),
+        username: None,
+        password: None,
+        has_will: false,
+        is_persistent: false,
+    }
+}
+
+fn with_certificate(pem: &str) -> Credentials {
+    Credentials { certificate: Some(der(pem)), ..credentials() }
+}
+
+/// What the authorizer of the tests does; the token is its order.
+struct Obedient;
+
+#[async_trait]
+impl Authorizer for Obedient {
+    async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String> {
+        let mut response = AuthorizerResponse {
+            is_authenticated: true,
+            principal_id: "device7".to_owned(),
+            policy_documents: vec![OWN.to_owned()],
+            disconnect_after_s: 0,
+            refresh_after_s: 0,
+            attributes: Vec::new(),
+        };
+        match request.token.as_deref() {
+            Some("allow") => {}
+            Some("refuse") => {
+                response.is_authenticated = false;
+                response.attributes.push(("reason".to_owned(), "no such user".to_owned()));
+            }
+            Some("fail") => return Err("out of order".to_owned()),
+            Some("hang") => future::pending().await,
+            Some("principal") => response.principal_id = "not a word".to_owned(),
+            Some("policies") => response.policy_documents = vec![OWN.to_owned(); 11],
+            Some("malformed") => response.policy_documents.push("{".to_owned()),
+            Some("nothing") => response.policy_documents.clear(),
+            Some("refresh") => {
+                (response.disconnect_after_s, response.refresh_after_s) = (900, 300);
+            }
+            _ => return Err("no order".to_owned()),
+        }
+        Ok(response)
+    }
+}
+
+struct Setup {
+    registry: Registry,
+    clock: Arc<ManualClock>,
+    store: Arc<FaultyStore>,
+    authenticator: Authenticator,
+    device: CertificateId,
+}
+
+/// `DEVICES[0]` is active, has the policy `Own` and is attached to the thing `Lamp`; the
+/// authorizer `obedient` is there, and the default where the test says so.
+async fn setup(default_authorizer: bool) -> Setup {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
+    let (registry, clock) = registry_on(store.clone());
+    let IssuedKeys { certificate, .. } = registry.create_keys_and_certificate(true).await.unwrap();
+    let (policy, thing) = (PolicyName::parse("Own").unwrap(), ThingName::parse("Lamp").unwrap());
+    registry.create_policy(&policy, OWN).await.unwrap();
+    registry.create_thing(&thing, Attributes::default()).await.unwrap();
+    registry.attach_policy(&policy, &certificate.id).await.unwrap();
+    registry.attach_thing_principal(&thing, &certificate.id).await.unwrap();
+    let obedient =
+        CustomAuthorizer { authorizer: Arc::new(Obedient), token_key_name: Some("token".into()) };
+    let authenticator = Authenticator::new(
+        registry.clone(),
+        clock.clone(),
+        [("obedient".into(), obedient)].into(),
+        default_authorizer.then(|| "obedient".into()),
+    );
+    Setup { registry, clock, store, authenticator, device: certificate.id }
+}
+
+#[track_caller]
+fn check_refused(result: Result<Identity, Refusal>, variant: &str, says: &str) {
+    let refusal = result.unwrap_err();
+    assert!(format!("{refusal:?}").starts_with(variant), "{refusal:?} is no {variant}");
+    assert!(refusal.to_string().contains(says), "{refusal} does not say {says:?}");
+}
+
+#[tokio::test]
+async fn a_device_with_an_active_certificate_is_itself_and_its_thing() {
+    let Setup { authenticator, device, .. } = setup(false).await;
+    // SDKs say who they are in a user name, also beside a certificate.
+    let sdk = Some("?SDK=PythonV2&Version=1.31".into());
+    let credentials = Credentials { username: sdk, ..with_certificate(DEVICES[0]) };
+    let identity = authenticator.authenticate(&credentials).await.unwrap();
+    assert_eq!(identity.principal.unwrap().as_str(), device.as_str());
+    assert_eq!(identity.thing.unwrap().as_str(), "Lamp");
+    let may_publish = |topic| identity.permissions.allows(Action::Publish, Resource::Topic(topic));
+    assert!(may_publish("Lamp/x"));
+    assert!(may_publish("device-1"));
+    assert!(!may_publish("Other/x"));
+}
+
+#[tokio::test]
+async fn a_client_id_that_is_no_attached_thing_has_no_thing() {
+    let Setup { authenticator, registry, .. } = setup(false).await;
+    let other = ThingName::parse("Other").unwrap();
+    registry.create_thing(&other, Attributes::default()).await.unwrap();
+    for id in ["Other", "no thing name!"] {
+        let client_id = Some(ClientId::parse(id).unwrap());
+        let credentials = Credentials { client_id, ..with_certificate(DEVICES[0]) };
+        let identity = authenticator.authenticate(&credentials).await.unwrap();
+        assert_eq!(identity.thing, None);
+        let topic = Resource::Topic("Other/x");
+        assert!(!identity.permissions.allows(Action::Publish, topic), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_unknown_inactive_or_out_of_date_is_refused() {
+    let Setup { authenticator, registry, clock, device, .. } = setup(false).await;
+    let unknown = authenticator.authenticate(&with_certificate(DEVICES[1])).await;
+    check_refused(unknown, "NotAuthenticated", "is not registered");
+    let garbage = Credentials { certificate: Some(Bytes::from_static(b"x")), ..credentials() };
+    let garbage = authenticator.authenticate(&garbage).await;
+    check_refused(garbage, "NotAuthenticated", "is not registered");
+    for status in [CertificateStatus::Inactive, CertificateStatus::Revoked] {
+        registry.update_certificate(&device, status).await.unwrap();
+        let refused = authenticator.authenticate(&with_certificate(DEVICES[0])).await;
+        check_refused(refused, "NotAuthenticated", status.as_str());
+    }
+    let active = CertificateStatus::Active;
+    let short = registry.register_certificate_without_ca(SHORT, active).await.unwrap().id;
+    registry.attach_policy(&PolicyName::parse("Own").unwrap(), &short).await.unwrap();
+    authenticator.authenticate(&with_certificate(SHORT)).await.unwrap();
+    clock.advance(Duration::from_secs(17 * 24 * 3_600 + 1));
+    let expired = authenticator.authenticate(&with_certificate(SHORT)).await;
+    check_refused(expired, "NotAuthenticated", "has expired");
+    let (registry, _) = registry_on(Arc::new(MemoryStore::default()));
+    registry.register_certificate_without_ca(SHORT, active).await.unwrap();
+    let past = Arc::new(ManualClock::new(crate::time::Timestamp::from_millis(0)));
+    let early = Authenticator::new(registry, past, BTreeMap::new(), None);
+    let early = early.authenticate(&with_certificate(SHORT)).await;
+    check_refused(early, "NotAuthenticated", "is not valid yet");
+}
+
+#[tokio::test]
+async fn without_a_policy_for_the_client_id_nobody_connects() {
+    let Setup { authenticator, registry, device, .. } = setup(false).await;
+    registry.detach_policy(&PolicyName::parse("Own").unwrap(), &device).await.unwrap();
+    let refused = authenticator.authenticate(&with_certificate(DEVICES[0])).await;
+    check_refused(refused, "NotAuthorized", "no statement allows it");
+    // Over HTTPS there is no client id to ask about; every request is asked about instead.
+    let https = Credentials { client_id: None, ..with_certificate(DEVICES[0]) };
+    let identity = authenticator.authenticate(&https).await.unwrap();
+    assert!(!identity.permissions.allows(Action::Publish, Resource::Topic("a")));
+    assert_eq!(identity.thing, None);
+}
+
+#[tokio::test]
+async fn anonymous_clients_have_the_policy_of_their_listener() {
+    let Setup { authenticator, .. } = setup(false).await;
+    let open = Credentials { anonymous_policy: Some("Own".into()), ..credentials() };
+    let identity = authenticator.authenticate(&open).await.unwrap();
+    assert_eq!(identity.principal, None);
+    let missing = Credentials { anonymous_policy: Some("None".into()), ..credentials() };
+    let missing = authenticator.authenticate(&missing).await;
+    check_refused(missing, "NotAuthorized", "policy \"None\"");
+    let closed = authenticator.authenticate(&credentials()).await;
+    check_refused(closed, "NotAuthenticated", "presents no certificate");
+    // Who presents something does not become anonymous because nobody can check it.
+    let named = Credentials { username: Some("bob".into()), ..open.clone() };
+    let named = authenticator.authenticate(&named).await;
+    check_refused(named, "NotAuthenticated", "user name, password or token");
+    // A certificate that is refused is not forgotten either.
+    let stranger = Credentials { certificate: Some(der(DEVICES[1])), ..open };
+    let stranger = authenticator.authenticate(&stranger).await;
+    check_refused(stranger, "NotAuthenticated", "is not registered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_custom_authorizer_decides_and_its_answer_is_checked() {
+    let Setup { authenticator, .. } = setup(false).await;
+    let ask = |order: &str| {
+        let username = format!("u?x-amz-customauthorizer-name=obedient&token={order}");
+        Credentials { username: Some(username.into()), ..credentials() }
+    };
+    let identity = authenticator.authenticate(&ask("allow")).await.unwrap();
+    assert_eq!(identity.principal.unwrap().as_str(), "device7");
+    assert_eq!(identity.disconnect_after, None);
+    let identity = authenticator.authenticate(&ask("refresh")).await.unwrap();
+    assert_eq!(identity.disconnect_after, Some(Duration::from_secs(300)));
+    let cases = [
+        ("refuse", "NotAuthenticated", "refused the client: no such user"),
+        ("fail", "NotAuthenticated", "failed: out of order"),
+        ("hang", "NotAuthenticated", "did not answer within 5 s"),
+        ("principal", "NotAuthenticated", "principalId"),
+        ("policies", "NotAuthenticated", "11 policy documents; at most 10"),
+        ("malformed", "NotAuthenticated", "policy document 1, which is refused"),
+        ("nothing", "NotAuthorized", "device7 may not iot:Connect"),
+    ];
+    for (order, variant, says) in cases {
+        check_refused(authenticator.authenticate(&ask(order)).await, variant, says);
+    }
+    let other = Some("u?x-amz-customauthorizer-name=other".into());
+    // Naming an authorizer goes before the certificate: the client wants to be checked by it.
+    let other = Credentials { username: other, ..with_certificate(DEVICES[0]) };
+    let other = authenticator.authenticate(&other).await;
+    check_refused(other, "NotAuthenticated", "custom authorizer that is not configured");
+}
+
+#[tokio::test]
+async fn a_custom_authorizer_is_found_in_headers_and_urls_too() {
+    let Setup { authenticator, .. } = setup(false).await;
+    let by = |request: http::request::Builder| {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        Credentials { http: Some(Arc::new(parts)), ..credentials() }
+    };
+    let header = by(http::Request::get("/mqtt")
+        .header("x-amz-customauthorizer-name", "obedient")
+        .header("token", "allow"));
+    authenticator.authenticate(&header).await.unwrap();
+    let url = by(http::Request::get("/mqtt?x-amz-customauthorizer-name=obedient&token=%61llow"));
+    authenticator.authenticate(&url).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_default_authorizer_takes_whoever_has_nothing_better() {
+    let Setup { authenticator, .. } = setup(true).await;
+    let token = Credentials { username: Some("u?token=allow".into()), ..credentials() };
+    authenticator.authenticate(&token).await.unwrap();
+    let nothing = authenticator.authenticate(&credentials()).await;
+    check_refused(nothing, "NotAuthenticated", "failed: no order");
+    let device = authenticator.authenticate(&with_certificate(DEVICES[0])).await.unwrap();
+    assert_eq!(device.thing.unwrap().as_str(), "Lamp");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_admits_nobody_and_says_that_it_is_not_the_clients_fault() {
+    let Setup { authenticator, store, .. } = setup(false).await;
+    // Certificate, policy, thing: each is read once.
+    for reads in 0..3 {
+        let pass = std::iter::repeat_n(None, reads);
+        store.fail_next(pass.chain([Some(Fault::Refused)]));
+        let refused = authenticator.authenticate(&with_certificate(DEVICES[0])).await;
+        check_refused(refused, "Unavailable", "the store is not available");
+    }
+    authenticator.authenticate(&with_certificate(DEVICES[0])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_default_version_counts_at_the_next_authentication() {
+    let Setup { authenticator, registry, .. } = setup(false).await;
+    let credentials = with_certificate(DEVICES[0]);
+    authenticator.authenticate(&credentials).await.unwrap();
+    let none = OWN.replace("Allow", "Deny");
+    let name = PolicyName::parse("Own").unwrap();
+    registry.create_policy_version(&name, &none, true).await.unwrap();
+    let refused = authenticator.authenticate(&credentials).await;
+    check_refused(refused, "NotAuthorized", "denied by statement 0 of policy Own");
+    registry.set_default_policy_version(&name, 1).await.unwrap();
+    authenticator.authenticate(&credentials).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_live_connection_is_told_about_its_own_changes_only() {
+    let Setup { authenticator, registry, device, .. } = setup(true).await;
+    let token = Credentials { username: Some("u?token=allow".into()), ..credentials() };
+    let mut by_token = authenticator.watch(&token);
+    let mut own = authenticator.watch(&with_certificate(DEVICES[0]));
+    let mut others = authenticator.watch(&with_certificate(DEVICES[1]));
+    registry.update_certificate(&device, CertificateStatus::Revoked).await.unwrap();
+    own.changed().await;
+    assert!(is_quiet(&mut own).await);
+    assert!(is_quiet(&mut others).await);
+    assert!(is_quiet(&mut by_token).await);
+    let name = PolicyName::parse("Own").unwrap();
+    registry.create_policy_version(&name, OWN, true).await.unwrap();
+    others.changed().await;
+    own.changed().await;
+    assert!(is_quiet(&mut by_token).await);
+}
+
+async fn is_quiet(watch: &mut PermissionsWatch) -> bool {
+    tokio::select! {
+        biased;
+        () = watch.changed() => false,
+        () = tokio::task::yield_now() => true,
+    }
+}

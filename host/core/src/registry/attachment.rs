@@ -1,0 +1,317 @@
+//! What is attached to certificates: policies, and the things that a certificate is a principal of.
+//!
+//! Both work alike: the certificate's record holds the set, an index key holds the way back. The
+//! order of the writes keeps the invariant of the module above, whoever does what at the same
+//! time:
+//! - attaching reads the certificate, writes the index key, then writes the certificate over what
+//!   it read;
+//! - detaching reads the index key, takes the owner out of the certificate, then removes the index
+//!   key as it was read. An attachment in between has either made the certificate's write fail, or
+//!   has written the index key again, so that its removal fails.
+
+use super::certificate::Certificate;
+use super::record::{self, Stored};
+use super::{
+    ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError, SCAN_RECORDS, policy, thing,
+};
+use crate::ids::{CertificateId, PolicyName, ThingName};
+use crate::storage::{Expect, Key, Record, StoreError};
+use bytes::Bytes;
+
+/// Value of an index key: the version of its encoding, which says nothing more.
+const INDEX_VALUE: &[u8] = &[1];
+
+/// What a certificate can be attached to.
+pub(super) enum Owner<'a> {
+    Policy(&'a PolicyName),
+    Thing(&'a ThingName),
+}
+
+impl Owner<'_> {
+    fn index_key(&self, certificate: &str) -> Key {
+        match self {
+            Self::Policy(name) => Key::new("policy-target", &[name.as_str(), certificate]),
+            Self::Thing(name) => Key::new("thing-principal", &[name.as_str(), certificate]),
+        }
+    }
+
+    fn key(&self) -> Key {
+        match self {
+            Self::Policy(name) => record::key::<policy::PolicyDefinition>(name.as_str()),
+            Self::Thing(name) => record::key::<thing::Thing>(name.as_str()),
+        }
+    }
+
+    fn not_found(&self) -> RegistryError {
+        match self {
+            Self::Policy(name) => policy::PolicyDefinition::not_found(name.as_str()),
+            Self::Thing(name) => thing::Thing::not_found(name.as_str()),
+        }
+    }
+
+    fn is_in(&self, certificate: &Certificate) -> bool {
+        match self {
+            Self::Policy(name) => certificate.policies.contains(*name),
+            Self::Thing(name) => certificate.things.contains(*name),
+        }
+    }
+
+    fn add_to(&self, certificate: &mut Certificate) {
+        match *self {
+            Self::Policy(name) => certificate.policies.insert(name.clone()),
+            Self::Thing(name) => certificate.things.insert(name.clone()),
+        };
+    }
+
+    fn remove_from(&self, certificate: &mut Certificate) -> bool {
+        match self {
+            Self::Policy(name) => certificate.policies.remove(*name),
+            Self::Thing(name) => certificate.things.remove(*name),
+        }
+    }
+}
+
+impl Registry {
+    /// AttachPolicy; again is a success.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`]; [`RegistryError::LimitExceeded`] beyond
+    /// `Limits::policies_per_principal`.
+    pub async fn attach_policy(
+        &self,
+        policy: &PolicyName,
+        target: &CertificateId,
+    ) -> Result<(), RegistryError> {
+        self.attach(&Owner::Policy(policy), target).await
+    }
+
+    /// DetachPolicy; a policy that is not attached is a success.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`] for the certificate.
+    pub async fn detach_policy(
+        &self,
+        policy: &PolicyName,
+        target: &CertificateId,
+    ) -> Result<(), RegistryError> {
+        self.detach(&Owner::Policy(policy), target).await
+    }
+
+    /// ListAttachedPolicies, ordered by name.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_attached_policies(
+        &self,
+        target: &CertificateId,
+        page: PageRequest<'_>,
+    ) -> Result<Page<PolicyName>, RegistryError> {
+        Ok(page_of(self.describe_certificate(target).await?.policies, page))
+    }
+
+    /// ListTargetsForPolicy, ordered by certificate id.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_targets_for_policy(
+        &self,
+        policy: &PolicyName,
+        page: PageRequest<'_>,
+    ) -> Result<Page<CertificateId>, RegistryError> {
+        self.list_certificates_of(&Owner::Policy(policy), page).await
+    }
+
+    /// AttachThingPrincipal; again is a success.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn attach_thing_principal(
+        &self,
+        thing: &ThingName,
+        principal: &CertificateId,
+    ) -> Result<(), RegistryError> {
+        self.attach(&Owner::Thing(thing), principal).await
+    }
+
+    /// DetachThingPrincipal; a principal that is not attached is a success.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn detach_thing_principal(
+        &self,
+        thing: &ThingName,
+        principal: &CertificateId,
+    ) -> Result<(), RegistryError> {
+        let owner = Owner::Thing(thing);
+        self.check_exists(&owner).await?;
+        self.detach(&owner, principal).await
+    }
+
+    /// ListThingPrincipals, ordered by certificate id.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_thing_principals(
+        &self,
+        thing: &ThingName,
+        page: PageRequest<'_>,
+    ) -> Result<Page<CertificateId>, RegistryError> {
+        self.list_certificates_of(&Owner::Thing(thing), page).await
+    }
+
+    /// ListPrincipalThings, ordered by name.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_principal_things(
+        &self,
+        principal: &CertificateId,
+        page: PageRequest<'_>,
+    ) -> Result<Page<ThingName>, RegistryError> {
+        Ok(page_of(self.describe_certificate(principal).await?.things, page))
+    }
+
+    async fn attach(&self, owner: &Owner<'_>, id: &CertificateId) -> Result<(), RegistryError> {
+        self.check_exists(owner).await?;
+        let key = record::key::<Certificate>(id.as_str());
+        let mut written = false;
+        for _ in 0..ATTEMPTS_MAX {
+            let (mut certificate, revision) = self.read_existing::<Certificate>(&key).await?;
+            if owner.is_in(&certificate) {
+                return Ok(());
+            }
+            owner.add_to(&mut certificate);
+            let max = self.0.ports.limits.policies_per_principal;
+            if certificate.policies.len() > max as usize {
+                return Err(RegistryError::LimitExceeded(format!(
+                    "certificate {id} has {max} policies attached; detach one first"
+                )));
+            }
+            let index = owner.index_key(id.as_str());
+            let value = Bytes::from_static(INDEX_VALUE);
+            self.0.ports.storage.put(&index, value, Expect::Any).await?;
+            let write = self.write(&key, &certificate, Some(revision)).await;
+            // Whatever came back: a write whose answer was lost may have happened.
+            self.certificate_changed(id);
+            written = write?;
+            if written {
+                break;
+            }
+        }
+        if !written {
+            return Err(RegistryError::Busy);
+        }
+        // Deleted since the first look? The deletion may have missed this attachment.
+        if let Err(error) = self.check_exists(owner).await {
+            self.detach(owner, id).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn detach(&self, owner: &Owner<'_>, id: &CertificateId) -> Result<(), RegistryError> {
+        let index = owner.index_key(id.as_str());
+        let entry = self.0.ports.storage.get(&index).await?;
+        let mut removed = false;
+        let key = record::key::<Certificate>(id.as_str());
+        let updated = self
+            .update(&key, |certificate: &mut Certificate| {
+                removed = owner.remove_from(certificate);
+                Ok(removed)
+            })
+            .await;
+        self.certificate_changed(id);
+        updated?;
+        match entry {
+            Some(entry) if removed => self.remove_index(&entry).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove_index(&self, entry: &Record) -> Result<(), RegistryError> {
+        let expect = Expect::Revision(entry.revision);
+        match self.0.ports.storage.delete(&entry.key, expect).await {
+            // Attached again: the entry is needed.
+            Ok(_) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Detaches what was attached while the owner was being deleted.
+    pub(super) async fn detach_from_all(&self, owner: &Owner<'_>) -> Result<(), RegistryError> {
+        for id in self.attached_certificates(owner).await? {
+            match self.detach(owner, &id).await {
+                Ok(()) | Err(RegistryError::ResourceNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_exists(&self, owner: &Owner<'_>) -> Result<(), RegistryError> {
+        match self.0.ports.storage.get(&owner.key()).await? {
+            Some(_) => Ok(()),
+            None => Err(owner.not_found()),
+        }
+    }
+
+    /// All certificates that are attached to the owner.
+    pub(super) async fn attached_certificates(
+        &self,
+        owner: &Owner<'_>,
+    ) -> Result<Vec<CertificateId>, RegistryError> {
+        let page = PageRequest { limit: usize::MAX, after: None };
+        Ok(self.attached_page(owner, page).await?.items)
+    }
+
+    async fn list_certificates_of(
+        &self,
+        owner: &Owner<'_>,
+        page: PageRequest<'_>,
+    ) -> Result<Page<CertificateId>, RegistryError> {
+        self.check_exists(owner).await?;
+        self.attached_page(owner, page).await
+    }
+
+    async fn attached_page(
+        &self,
+        owner: &Owner<'_>,
+        page: PageRequest<'_>,
+    ) -> Result<Page<CertificateId>, RegistryError> {
+        let prefix = owner.index_key("");
+        let mut after = page.after.map(|id| owner.index_key(id));
+        let mut items: Vec<CertificateId> = Vec::new();
+        loop {
+            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
+            for entry in &entries {
+                let id = CertificateId::parse(record::name_of(&entry.key))?;
+                let key = record::key::<Certificate>(id.as_str());
+                let truth = self.read::<Certificate>(&key).await?;
+                if !truth.is_some_and(|(certificate, _)| owner.is_in(&certificate)) {
+                    continue;
+                }
+                if items.len() == page.limit {
+                    let next = items.last().map(|id| id.as_str().to_owned());
+                    return Ok(Page { items, next });
+                }
+                items.push(id);
+            }
+            match entries.last() {
+                Some(entry) if entries.len() == SCAN_RECORDS => after = Some(entry.key.clone()),
+                _ => return Ok(Page { items, next: None }),
+            }
+        }
+    }
+}
+
+/// A page of a set that is in memory.
+fn page_of<T: Ord + std::borrow::Borrow<str>>(
+    set: std::collections::BTreeSet<T>,
+    page: PageRequest<'_>,
+) -> Page<T> {
+    let behind = |item: &T| page.after.is_none_or(|after| item.borrow() > after);
+    let mut rest = set.into_iter().filter(behind);
+    let items: Vec<T> = rest.by_ref().take(page.limit).collect();
+    let last = items.last().map(|item| item.borrow().to_owned());
+    Page { next: rest.next().and(last), items }
+}

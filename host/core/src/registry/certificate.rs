@@ -1,0 +1,441 @@
+//! Certificates: a pinned copy of each device's X.509 certificate, its status, its attachments.
+//!
+//! Devices are recognised by the SHA-256 of the whole certificate, not by who signed it, so a
+//! certificate of any issuer can be registered, and a stolen CA key lets nobody in.
+
+use super::record::{self, Stored};
+use super::{IssueError, Issued, Page, PageRequest, Registry, RegistryError};
+use crate::ids::{CertificateId, PolicyName, ThingName};
+use crate::random::{self, hex};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fmt;
+use x509_parser::pem::Pem;
+
+/// Largest certificate in bytes of PEM. Source: `CertificatePem` of AWS IoT's API reference.
+const PEM_BYTES_MAX: usize = 65_536;
+
+/// Status of a certificate (`CertificateStatus`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CertificateStatus {
+    /// Its owner may connect.
+    Active,
+    /// Its owner may not connect, for now.
+    Inactive,
+    /// Its owner may not connect any more.
+    Revoked,
+}
+
+impl CertificateStatus {
+    /// The status that a caller may give a certificate.
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidRequest`] names those that exist.
+    pub fn parse(text: &str) -> Result<Self, RegistryError> {
+        match text {
+            "ACTIVE" => Ok(Self::Active),
+            "INACTIVE" => Ok(Self::Inactive),
+            "REVOKED" => Ok(Self::Revoked),
+            _ => Err(RegistryError::InvalidRequest(
+                "a certificate can be made ACTIVE, INACTIVE or REVOKED, nothing else".to_owned(),
+            )),
+        }
+    }
+
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Inactive => "INACTIVE",
+            Self::Revoked => "REVOKED",
+        }
+    }
+}
+
+impl fmt::Display for CertificateStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a certificate came to be registered (`CertificateMode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CertificateMode {
+    /// Issued here.
+    Default,
+    /// Registered without its CA.
+    SniOnly,
+}
+
+impl CertificateMode {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "DEFAULT",
+            Self::SniOnly => "SNI_ONLY",
+        }
+    }
+}
+
+/// A registered certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// SHA-256 of its DER form.
+    pub id: CertificateId,
+    /// The certificate alone, without a chain, as it was given.
+    pub pem: String,
+    /// Whether its owner may connect.
+    pub status: CertificateStatus,
+    /// How it came here.
+    pub mode: CertificateMode,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When its status last changed.
+    pub modified_at: Timestamp,
+    /// 1 at first, then one more with every change of the status.
+    pub customer_version: u32,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// Last moment of its validity.
+    pub not_after: Timestamp,
+    /// Differs between registrations of the same certificate.
+    pub generation_id: String,
+    /// The policies attached to it.
+    pub policies: BTreeSet<PolicyName>,
+    /// The things that it is a principal of.
+    pub things: BTreeSet<ThingName>,
+}
+
+/// A fresh key pair and the registered certificate for it. The private key is nowhere else.
+pub struct IssuedKeys {
+    /// What was registered.
+    pub certificate: Certificate,
+    /// SubjectPublicKeyInfo.
+    pub public_key_pem: String,
+    /// The secret.
+    pub private_key_pem: String,
+}
+
+/// The id of a certificate: the SHA-256 of its DER form.
+pub fn certificate_id(der: &[u8]) -> CertificateId {
+    CertificateId::parse(&hex(&Sha256::digest(der)))
+        .expect("a SHA-256 is 64 lower-case hexadecimal digits")
+}
+
+impl Registry {
+    /// CreateKeysAndCertificate.
+    ///
+    /// # Errors
+    /// [`RegistryError::Issuer`], or when the store fails.
+    pub async fn create_keys_and_certificate(
+        &self,
+        set_as_active: bool,
+    ) -> Result<IssuedKeys, RegistryError> {
+        let Issued { certificate_pem, public_key_pem, private_key_pem } =
+            self.issue(super::Issuer::issue).await?;
+        let certificate = self.register_issued(&certificate_pem, set_as_active).await?;
+        Ok(IssuedKeys { certificate, public_key_pem, private_key_pem })
+    }
+
+    /// CreateCertificateFromCsr.
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidRequest`] when the request is none; [`RegistryError::Issuer`].
+    pub async fn create_certificate_from_csr(
+        &self,
+        request_pem: &str,
+        set_as_active: bool,
+    ) -> Result<Certificate, RegistryError> {
+        let request_pem = request_pem.to_owned();
+        let certificate_pem = self.issue(move |issuer| issuer.sign(&request_pem)).await?;
+        self.register_issued(&certificate_pem, set_as_active).await
+    }
+
+    /// RegisterCertificateWithoutCA.
+    ///
+    /// # Errors
+    /// [`RegistryError::CertificateValidation`] when it is none,
+    /// [`RegistryError::ResourceAlreadyExists`].
+    pub async fn register_certificate_without_ca(
+        &self,
+        certificate_pem: &str,
+        status: CertificateStatus,
+    ) -> Result<Certificate, RegistryError> {
+        self.register(certificate_pem, status, CertificateMode::SniOnly).await
+    }
+
+    /// DescribeCertificate.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn describe_certificate(
+        &self,
+        id: &CertificateId,
+    ) -> Result<Certificate, RegistryError> {
+        Ok(self.read_existing(&record::key::<Certificate>(id.as_str())).await?.0)
+    }
+
+    /// UpdateCertificate: another status.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn update_certificate(
+        &self,
+        id: &CertificateId,
+        status: CertificateStatus,
+    ) -> Result<(), RegistryError> {
+        let now = self.0.ports.clock.wall();
+        let key = record::key::<Certificate>(id.as_str());
+        let updated = self
+            .update(&key, |certificate: &mut Certificate| {
+                let changes = certificate.status != status;
+                if changes {
+                    certificate.status = status;
+                    certificate.modified_at = now;
+                    certificate.customer_version = certificate.customer_version.saturating_add(1);
+                }
+                Ok(changes)
+            })
+            .await;
+        // Whatever came back: a write whose answer was lost may have happened.
+        self.certificate_changed(id);
+        updated?;
+        tracing::info!(principal = %id, %status, "certificate has a new status");
+        Ok(())
+    }
+
+    /// DeleteCertificate. With `force` policies may still be attached; things never.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`]; [`RegistryError::CertificateState`] when it is active;
+    /// [`RegistryError::DeleteConflict`] while something is attached.
+    pub async fn delete_certificate(
+        &self,
+        id: &CertificateId,
+        force: bool,
+    ) -> Result<(), RegistryError> {
+        let key = record::key::<Certificate>(id.as_str());
+        for _ in 0..super::ATTEMPTS_MAX {
+            let (certificate, revision) = self.read_existing::<Certificate>(&key).await?;
+            if certificate.status == CertificateStatus::Active {
+                return Err(RegistryError::CertificateState(format!(
+                    "certificate {id} is ACTIVE; make it INACTIVE or REVOKED first"
+                )));
+            }
+            if let Some(thing) = certificate.things.first() {
+                return Err(RegistryError::DeleteConflict(format!(
+                    "certificate {id} is attached to thing {thing}; detach it first"
+                )));
+            }
+            if let Some(policy) = certificate.policies.first()
+                && !force
+            {
+                return Err(RegistryError::DeleteConflict(format!(
+                    "policy {policy} is attached to certificate {id}; detach it first"
+                )));
+            }
+            if self.remove(&key, revision).await? {
+                tracing::info!(principal = %id, "certificate deleted");
+                self.certificate_changed(id);
+                return Ok(());
+            }
+        }
+        Err(RegistryError::Busy)
+    }
+
+    /// ListCertificates, ordered by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_certificates(
+        &self,
+        page: PageRequest<'_>,
+    ) -> Result<Page<Certificate>, RegistryError> {
+        self.list(page, |_| true).await
+    }
+
+    /// `arn:aws:iot:<region>:<account>:cert/<id>`.
+    pub fn certificate_arn(&self, id: &CertificateId) -> String {
+        self.account().arn(&format!("cert/{id}"))
+    }
+
+    /// The certificate that an ARN names, for attachments.
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidRequest`] when it is no ARN of a certificate of this account.
+    pub fn parse_certificate_arn(&self, arn: &str) -> Result<CertificateId, RegistryError> {
+        let id = self.account().resource(arn).and_then(|rest| rest.strip_prefix("cert/"));
+        let id = id.filter(|id| id.len() == 64).and_then(|id| CertificateId::parse(id).ok());
+        id.ok_or_else(|| {
+            RegistryError::InvalidRequest(format!(
+                "{arn:?} is not the ARN of a certificate of this host; it reads {}",
+                self.account().arn("cert/<64 hexadecimal digits>")
+            ))
+        })
+    }
+
+    async fn issue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn super::Issuer) -> Result<T, IssueError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let _turn = self.0.issuing.acquire().await.expect("the semaphore is never closed");
+        let issuer = self.0.ports.issuer.clone();
+        let done = tokio::task::spawn_blocking(move || work(&*issuer)).await;
+        match done {
+            Ok(Ok(issued)) => Ok(issued),
+            Ok(Err(IssueError::Request(problem))) => Err(RegistryError::InvalidRequest(problem)),
+            Ok(Err(IssueError::Failed(problem))) => Err(RegistryError::Issuer(problem)),
+            Err(error) => Err(RegistryError::Issuer(error.to_string())),
+        }
+    }
+
+    async fn register_issued(
+        &self,
+        pem: &str,
+        set_as_active: bool,
+    ) -> Result<Certificate, RegistryError> {
+        let status =
+            if set_as_active { CertificateStatus::Active } else { CertificateStatus::Inactive };
+        self.register(pem, status, CertificateMode::Default).await
+    }
+
+    async fn register(
+        &self,
+        pem: &str,
+        status: CertificateStatus,
+        mode: CertificateMode,
+    ) -> Result<Certificate, RegistryError> {
+        let X509 { id, pem, not_before, not_after } = X509::parse(pem)?;
+        let now = self.0.ports.clock.wall();
+        let certificate = Certificate {
+            id: id.clone(),
+            pem,
+            status,
+            mode,
+            created_at: now,
+            modified_at: now,
+            customer_version: 1,
+            not_before,
+            not_after,
+            generation_id: random::uuid(&*self.0.ports.random),
+            policies: BTreeSet::new(),
+            things: BTreeSet::new(),
+        };
+        if !self.write(&record::key::<Certificate>(id.as_str()), &certificate, None).await? {
+            return Err(RegistryError::ResourceAlreadyExists {
+                message: format!("certificate {id} is registered"),
+                arn: self.certificate_arn(&id),
+                id: id.as_str().to_owned(),
+            });
+        }
+        tracing::info!(principal = %id, %status, "certificate registered");
+        Ok(certificate)
+    }
+}
+
+/// What the registry reads from a certificate.
+struct X509 {
+    id: CertificateId,
+    pem: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl X509 {
+    fn parse(text: &str) -> Result<Self, RegistryError> {
+        let wrong = |problem: &str| {
+            Err(RegistryError::CertificateValidation(format!("certificatePem: {problem}")))
+        };
+        if text.len() > PEM_BYTES_MAX {
+            return wrong("has more than 65536 bytes");
+        }
+        let mut blocks = Pem::iter_from_buffer(text.as_bytes());
+        let Some(Ok(block)) = blocks.next() else {
+            return wrong("is no PEM block that begins with -----BEGIN CERTIFICATE-----");
+        };
+        if block.label != "CERTIFICATE" {
+            return wrong("holds something else than a CERTIFICATE");
+        }
+        if blocks.next().is_some() {
+            return wrong("holds more than one PEM block; give the device's certificate alone");
+        }
+        let Ok((&[], x509)) = x509_parser::parse_x509_certificate(&block.contents) else {
+            return wrong("does not hold a certificate in DER form");
+        };
+        let at = |time: x509_parser::time::ASN1Time| {
+            let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+            Timestamp::from_millis(seconds.saturating_mul(1_000))
+        };
+        Ok(Self {
+            id: certificate_id(&block.contents),
+            pem: text.to_owned(),
+            not_before: at(x509.validity().not_before),
+            not_after: at(x509.validity().not_after),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct CertificateRecord {
+    pem: String,
+    status: CertificateStatus,
+    mode: CertificateMode,
+    created_at_ms: u64,
+    modified_at_ms: u64,
+    customer_version: u32,
+    not_before_ms: u64,
+    not_after_ms: u64,
+    generation_id: String,
+    policies: Vec<String>,
+    things: Vec<String>,
+}
+
+impl Stored for Certificate {
+    const KIND: &str = "certificate";
+    const VERSION: u8 = 1;
+    type Record = CertificateRecord;
+
+    fn to_record(&self) -> CertificateRecord {
+        CertificateRecord {
+            pem: self.pem.clone(),
+            status: self.status,
+            mode: self.mode,
+            created_at_ms: self.created_at.as_millis(),
+            modified_at_ms: self.modified_at.as_millis(),
+            customer_version: self.customer_version,
+            not_before_ms: self.not_before.as_millis(),
+            not_after_ms: self.not_after.as_millis(),
+            generation_id: self.generation_id.clone(),
+            policies: self.policies.iter().map(|name| name.as_str().to_owned()).collect(),
+            things: self.things.iter().map(|name| name.as_str().to_owned()).collect(),
+        }
+    }
+
+    fn from_record(id: &str, record: CertificateRecord) -> Result<Self, String> {
+        let policies = record.policies.iter().map(|name| PolicyName::parse(name));
+        let things = record.things.iter().map(|name| ThingName::parse(name));
+        let text = |error: crate::ids::NameError| error.to_string();
+        Ok(Self {
+            id: CertificateId::parse(id).map_err(text)?,
+            pem: record.pem,
+            status: record.status,
+            mode: record.mode,
+            created_at: Timestamp::from_millis(record.created_at_ms),
+            modified_at: Timestamp::from_millis(record.modified_at_ms),
+            customer_version: record.customer_version,
+            not_before: Timestamp::from_millis(record.not_before_ms),
+            not_after: Timestamp::from_millis(record.not_after_ms),
+            generation_id: record.generation_id,
+            policies: policies.collect::<Result<_, _>>().map_err(text)?,
+            things: things.collect::<Result<_, _>>().map_err(text)?,
+        })
+    }
+
+    fn not_found(id: &str) -> RegistryError {
+        RegistryError::ResourceNotFound(format!("certificate {id} does not exist"))
+    }
+}

@@ -1,0 +1,39 @@
+//! The port to whoever makes keys and signs certificates; implemented by `gnomon-pki`.
+
+/// A fresh key pair with its certificate. Exists only on its way to the device's owner: the host
+/// keeps the certificate, never the private key.
+pub struct Issued {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// SubjectPublicKeyInfo.
+    pub public_key_pem: String,
+    /// The secret.
+    pub private_key_pem: String,
+}
+
+/// Why nothing was issued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The request cannot be fulfilled; the text says what is wrong with it.
+    #[error("{0}")]
+    Request(String),
+    /// Keys or signatures cannot be made now.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Makes device certificates. Calls take a while and run where blocking is allowed.
+pub trait Issuer: Send + Sync + 'static {
+    /// A new key pair and its certificate.
+    ///
+    /// # Errors
+    /// [`IssueError::Failed`].
+    fn issue(&self) -> Result<Issued, IssueError>;
+
+    /// A certificate, as PEM, for the key of a certificate signing request (PKCS #10, PEM).
+    ///
+    /// # Errors
+    /// [`IssueError::Request`] when the request is none or its signature is wrong.
+    fn sign(&self, request_pem: &str) -> Result<String, IssueError>;
+}

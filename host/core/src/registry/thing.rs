@@ -1,0 +1,299 @@
+//! Things: a name, an id that never comes back, attributes and a version.
+
+use super::attachment::Owner;
+use super::record::{self, Stored};
+use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
+use crate::ids::ThingName;
+use crate::random;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Longest attribute name in bytes (`AttributeName`).
+const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
+
+/// Longest attribute value in bytes (`AttributeValue`).
+const ATTRIBUTE_VALUE_BYTES_MAX: usize = 800;
+
+/// A thing of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thing {
+    /// Its name, which is also the client id that its device should use.
+    pub name: ThingName,
+    /// A UUID; another thing of the same name later has another one.
+    pub id: String,
+    /// Name of its thing type.
+    pub type_name: Option<Arc<str>>,
+    /// Searchable facts about it.
+    pub attributes: Attributes,
+    /// 1 at first, then one more with every update.
+    pub version: u64,
+}
+
+/// Attributes of a thing: names of `[a-zA-Z0-9_.,@/:#-]{1,128}`, values of
+/// `[a-zA-Z0-9_.,@/:#=\[\]-]{1,800}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    values: BTreeMap<String, String>,
+    /// Names that came with an empty value: in an update that merges they are removed.
+    removed: Vec<String>,
+}
+
+impl Attributes {
+    /// Checks names and values. An empty value stands for "no such attribute".
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidRequest`] names the attribute and the rule.
+    pub fn parse(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, RegistryError> {
+        let mut attributes = Self::default();
+        for (name, value) in pairs {
+            let fits = |text: &str, max: usize, extra: &[u8]| {
+                text.len() <= max
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
+            };
+            if name.is_empty() || !fits(&name, ATTRIBUTE_NAME_BYTES_MAX, b"_.,@/:#-") {
+                return Err(RegistryError::InvalidRequest(format!(
+                    "attribute name {name:?} must match [a-zA-Z0-9_.,@/:#-]+ and have at most \
+                     {ATTRIBUTE_NAME_BYTES_MAX} characters"
+                )));
+            }
+            if !fits(&value, ATTRIBUTE_VALUE_BYTES_MAX, b"_.,@/:#=[]-") {
+                return Err(RegistryError::InvalidRequest(format!(
+                    "the value of attribute {name:?} must match [a-zA-Z0-9_.,@/:#=\\[\\]-]* and \
+                     have at most {ATTRIBUTE_VALUE_BYTES_MAX} characters"
+                )));
+            }
+            if value.is_empty() {
+                attributes.removed.push(name);
+            } else {
+                attributes.values.insert(name, value);
+            }
+        }
+        Ok(attributes)
+    }
+
+    /// Names and values, ordered by name.
+    pub fn values(&self) -> &BTreeMap<String, String> {
+        &self.values
+    }
+
+    fn merged_with(&self, changes: &Self) -> Self {
+        let mut values = self.values.clone();
+        values.extend(changes.values.clone());
+        values.retain(|name, _| !changes.removed.contains(name));
+        Self { values, removed: Vec::new() }
+    }
+}
+
+/// Which things a list shows; everything that is given must fit.
+#[derive(Clone, Debug, Default)]
+pub struct ThingFilter {
+    /// Things with this attribute.
+    pub attribute_name: Option<String>,
+    /// Things whose attribute has this value.
+    pub attribute_value: Option<String>,
+    /// The value is only the beginning.
+    pub value_is_prefix: bool,
+    /// Things of this type.
+    pub type_name: Option<String>,
+}
+
+impl ThingFilter {
+    fn accepts(&self, thing: &Thing) -> bool {
+        let value_fits = |value: &String| match &self.attribute_value {
+            None => true,
+            Some(wanted) if self.value_is_prefix => value.starts_with(wanted),
+            Some(wanted) => value == wanted,
+        };
+        self.attribute_name
+            .as_ref()
+            .is_none_or(|name| thing.attributes.values.get(name).is_some_and(value_fits))
+            && self.type_name.as_deref().is_none_or(|name| thing.type_name.as_deref() == Some(name))
+    }
+}
+
+impl Registry {
+    /// CreateThing. The same thing again is a success and changes nothing.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceAlreadyExists`] when its attributes differ,
+    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_attributes`.
+    pub async fn create_thing(
+        &self,
+        name: &ThingName,
+        attributes: Attributes,
+    ) -> Result<Thing, RegistryError> {
+        let thing = Thing {
+            name: name.clone(),
+            id: random::uuid(&*self.0.ports.random),
+            type_name: None,
+            attributes: Attributes { removed: Vec::new(), ..attributes },
+            version: 1,
+        };
+        self.check_attributes(&thing)?;
+        let key = record::key::<Thing>(name.as_str());
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some((existing, _)) = self.read::<Thing>(&key).await? {
+                if existing.attributes == thing.attributes {
+                    return Ok(existing);
+                }
+                return Err(RegistryError::ResourceAlreadyExists {
+                    message: format!("thing {name} exists with another configuration"),
+                    id: existing.id,
+                    arn: self.thing_arn(name),
+                });
+            }
+            if self.write(&key, &thing, None).await? {
+                tracing::info!(thing = %name, "thing created");
+                return Ok(thing);
+            }
+        }
+        Err(RegistryError::Busy)
+    }
+
+    /// DescribeThing.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn describe_thing(&self, name: &ThingName) -> Result<Thing, RegistryError> {
+        Ok(self.read_existing(&record::key::<Thing>(name.as_str())).await?.0)
+    }
+
+    /// UpdateThing: replaces the attributes, or merges them into the present ones.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`], [`RegistryError::VersionConflict`],
+    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_attributes`.
+    pub async fn update_thing(
+        &self,
+        name: &ThingName,
+        attributes: Option<&Attributes>,
+        merge: bool,
+        expected_version: Option<u64>,
+    ) -> Result<Thing, RegistryError> {
+        let key = record::key::<Thing>(name.as_str());
+        let updated = self
+            .update(&key, |thing: &mut Thing| {
+                check_version(thing, expected_version)?;
+                if let Some(changes) = attributes {
+                    let base = if merge { &thing.attributes } else { &Attributes::default() };
+                    thing.attributes = base.merged_with(changes);
+                }
+                thing.version += 1;
+                self.check_attributes(thing)?;
+                Ok(true)
+            })
+            .await?;
+        // Policies can ask for attributes.
+        for id in self.attached_certificates(&Owner::Thing(name)).await? {
+            self.certificate_changed(&id);
+        }
+        Ok(updated)
+    }
+
+    /// DeleteThing; a thing that does not exist is a success.
+    ///
+    /// # Errors
+    /// [`RegistryError::VersionConflict`], [`RegistryError::InvalidRequest`] while a principal is
+    /// attached.
+    pub async fn delete_thing(
+        &self,
+        name: &ThingName,
+        expected_version: Option<u64>,
+    ) -> Result<(), RegistryError> {
+        let key = record::key::<Thing>(name.as_str());
+        let owner = Owner::Thing(name);
+        for _ in 0..ATTEMPTS_MAX {
+            let Some((thing, revision)) = self.read::<Thing>(&key).await? else { return Ok(()) };
+            check_version(&thing, expected_version)?;
+            if !self.attached_certificates(&owner).await?.is_empty() {
+                return Err(RegistryError::InvalidRequest(format!(
+                    "thing {name} still has principals attached; detach them first"
+                )));
+            }
+            if self.remove(&key, revision).await? {
+                tracing::info!(thing = %name, "thing deleted");
+                return self.detach_from_all(&owner).await;
+            }
+        }
+        Err(RegistryError::Busy)
+    }
+
+    /// ListThings, ordered by name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_things(
+        &self,
+        filter: &ThingFilter,
+        page: PageRequest<'_>,
+    ) -> Result<Page<Thing>, RegistryError> {
+        self.list(page, |thing| filter.accepts(thing)).await
+    }
+
+    /// `arn:aws:iot:<region>:<account>:thing/<name>`.
+    pub fn thing_arn(&self, name: &ThingName) -> String {
+        self.account().arn(&format!("thing/{name}"))
+    }
+
+    fn check_attributes(&self, thing: &Thing) -> Result<(), RegistryError> {
+        let max = match thing.type_name {
+            None => self.0.ports.limits.thing_attributes,
+            Some(_) => self.0.ports.limits.typed_thing_attributes,
+        };
+        let count = thing.attributes.values.len();
+        if count > max as usize {
+            return Err(RegistryError::InvalidRequest(format!(
+                "thing {} would have {count} attributes; at most {max} are allowed",
+                thing.name
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn check_version(thing: &Thing, expected: Option<u64>) -> Result<(), RegistryError> {
+    match expected {
+        Some(expected) if expected != thing.version => Err(RegistryError::VersionConflict(
+            format!("thing {} has version {}, expected was {expected}", thing.name, thing.version),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ThingRecord {
+    id: String,
+    type_name: Option<String>,
+    attributes: BTreeMap<String, String>,
+    version: u64,
+}
+
+impl Stored for Thing {
+    const KIND: &str = "thing";
+    const VERSION: u8 = 1;
+    type Record = ThingRecord;
+
+    fn to_record(&self) -> ThingRecord {
+        ThingRecord {
+            id: self.id.clone(),
+            type_name: self.type_name.as_deref().map(str::to_owned),
+            attributes: self.attributes.values.clone(),
+            version: self.version,
+        }
+    }
+
+    fn from_record(name: &str, record: ThingRecord) -> Result<Self, String> {
+        Ok(Self {
+            name: ThingName::parse(name).map_err(|error| error.to_string())?,
+            id: record.id,
+            type_name: record.type_name.map(Arc::from),
+            attributes: Attributes { values: record.attributes, removed: Vec::new() },
+            version: record.version,
+        })
+    }
+
+    fn not_found(name: &str) -> RegistryError {
+        RegistryError::ResourceNotFound(format!("thing {name} does not exist"))
+    }
+}
