@@ -120,7 +120,10 @@ pub struct ConnAck {
     pub subscription_ids_available: Option<bool>,
     pub shared_subscription_available: Option<bool>,
     pub server_keep_alive_s: Option<u16>,
+    pub response_information: Option<Arc<str>>,
     pub server_reference: Option<Arc<str>>,
+    /// Authentication Method and Data: in every successful CONNACK of an enhanced authentication.
+    pub authentication: Option<(Arc<str>, Bytes)>,
     pub user_properties: UserProperties,
 }
 
@@ -142,7 +145,9 @@ impl ConnAck {
             subscription_ids_available: None,
             shared_subscription_available: None,
             server_keep_alive_s: None,
+            response_information: None,
             server_reference: None,
+            authentication: None,
             user_properties: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use crate::codec::EncodeError;
 use crate::codec::property::{self, Count, Sink};
 use crate::codec::reason::{self, Sender};
 use bytes::BytesMut;
-use gnomon_core::message::{Properties, QoS};
+use gnomon_core::message::QoS;
 use gnomon_core::packet::{Ack, Auth, ConnAck, Delivered, Disconnect, Reason, SubAck, Version};
 
 /// Largest Remaining Length (2.1.4).
@@ -72,35 +72,33 @@ impl PublishSizes {
     }
 }
 
+/// In mqttbytes' order, as everywhere. The expiry is what the delivery has left of it
+/// [MQTT-3.3.2-6].
 fn publish_properties<S: Sink>(delivered: &Delivered, sink: &mut S) -> Result<(), EncodeError> {
+    let properties = delivered.message.properties.as_deref();
+    if properties.is_some_and(|properties| properties.payload_is_utf8) {
+        sink.put_byte(property::PAYLOAD_FORMAT, 1);
+    }
     if let Some(seconds) = delivered.expiry_s {
         sink.put_u32(property::MESSAGE_EXPIRY, seconds);
+    }
+    if let Some(properties) = properties {
+        if let Some(topic) = &properties.response_topic {
+            sink.put_text(property::RESPONSE_TOPIC, topic.as_str())?;
+        }
+        if let Some(bytes) = &properties.correlation_data {
+            sink.put_binary(property::CORRELATION_DATA, bytes)?;
+        }
+        sink.put_user(&properties.user)?;
     }
     for id in &delivered.subscription_ids {
         sink.put(&[property::SUBSCRIPTION_ID]);
         sink.put_varint(id.get());
     }
-    match &delivered.message.properties {
-        Some(properties) => message_properties(properties, sink),
-        None => Ok(()),
-    }
-}
-
-/// All but the expiry: what is left of it is the delivery's [MQTT-3.3.2-6].
-fn message_properties<S: Sink>(properties: &Properties, sink: &mut S) -> Result<(), EncodeError> {
-    if properties.payload_is_utf8 {
-        sink.put_byte(property::PAYLOAD_FORMAT, 1);
-    }
-    if let Some(text) = &properties.content_type {
+    if let Some(text) = properties.and_then(|properties| properties.content_type.as_ref()) {
         sink.put_text(property::CONTENT_TYPE, text)?;
     }
-    if let Some(topic) = &properties.response_topic {
-        sink.put_text(property::RESPONSE_TOPIC, topic.as_str())?;
-    }
-    if let Some(bytes) = &properties.correlation_data {
-        sink.put_binary(property::CORRELATION_DATA, bytes)?;
-    }
-    sink.put_user(&properties.user)
+    Ok(())
 }
 
 /// CONNACK. In 3.1.1 nothing when it has no return code for the reason.
@@ -124,25 +122,19 @@ pub(super) fn connack(
 }
 
 fn connack_properties(connack: &ConnAck, sink: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let flag = |value: Option<bool>| value.map(u8::from);
-    let numbers = [
-        (property::MAXIMUM_QOS, connack.maximum_qos.map(|qos| qos as u8)),
-        (property::RETAIN_AVAILABLE, flag(connack.retain_available)),
-        (property::WILDCARD_SUBSCRIPTION_AVAILABLE, flag(connack.wildcard_subscription_available)),
-        (property::SUBSCRIPTION_IDS_AVAILABLE, flag(connack.subscription_ids_available)),
-        (property::SHARED_SUBSCRIPTION_AVAILABLE, flag(connack.shared_subscription_available)),
-    ];
     if let Some(seconds) = connack.session_expiry_s {
         sink.put_u32(property::SESSION_EXPIRY, seconds);
     }
     if let Some(maximum) = connack.receive_maximum {
         sink.put_u16(property::RECEIVE_MAXIMUM, maximum.get());
     }
-    for (identifier, value) in numbers {
-        if let Some(value) = value {
-            sink.put_byte(identifier, value);
+    if let Some(qos) = connack.maximum_qos {
+        // 3.2.2.3.4: a server that takes QoS 2 has no Maximum QoS.
+        if qos != QoS::ExactlyOnce {
+            sink.put_byte(property::MAXIMUM_QOS, qos as u8);
         }
     }
+    put_flag(property::RETAIN_AVAILABLE, connack.retain_available, sink);
     if let Some(bytes) = connack.maximum_packet_size {
         sink.put_u32(property::MAXIMUM_PACKET_SIZE, bytes);
     }
@@ -152,16 +144,38 @@ fn connack_properties(connack: &ConnAck, sink: &mut Vec<u8>) -> Result<(), Encod
     if let Some(maximum) = connack.topic_alias_maximum {
         sink.put_u16(property::TOPIC_ALIAS_MAXIMUM, maximum);
     }
-    if let Some(text) = &connack.reason_string {
-        sink.put_text(property::REASON_STRING, text)?;
-    }
+    put_text(property::REASON_STRING, connack.reason_string.as_deref(), sink)?;
+    sink.put_user(&connack.user_properties)?;
+    let wildcards = connack.wildcard_subscription_available;
+    put_flag(property::WILDCARD_SUBSCRIPTION_AVAILABLE, wildcards, sink);
+    put_flag(property::SUBSCRIPTION_IDS_AVAILABLE, connack.subscription_ids_available, sink);
+    put_flag(property::SHARED_SUBSCRIPTION_AVAILABLE, connack.shared_subscription_available, sink);
     if let Some(seconds) = connack.server_keep_alive_s {
         sink.put_u16(property::SERVER_KEEP_ALIVE, seconds);
     }
-    if let Some(text) = &connack.server_reference {
-        sink.put_text(property::SERVER_REFERENCE, text)?;
+    put_text(property::RESPONSE_INFORMATION, connack.response_information.as_deref(), sink)?;
+    put_text(property::SERVER_REFERENCE, connack.server_reference.as_deref(), sink)?;
+    if let Some((method, data)) = &connack.authentication {
+        sink.put_text(property::AUTHENTICATION_METHOD, method)?;
+        // Empty data is as good as none, which `Connect` does not tell apart either.
+        if !data.is_empty() {
+            sink.put_binary(property::AUTHENTICATION_DATA, data)?;
+        }
     }
-    sink.put_user(&connack.user_properties)
+    Ok(())
+}
+
+fn put_flag(identifier: u8, value: Option<bool>, sink: &mut Vec<u8>) {
+    if let Some(value) = value {
+        sink.put_byte(identifier, u8::from(value));
+    }
+}
+
+fn put_text(identifier: u8, value: Option<&str>, sink: &mut Vec<u8>) -> Result<(), EncodeError> {
+    match value {
+        Some(text) => sink.put_text(identifier, text),
+        None => Ok(()),
+    }
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP. 3.1.1 has no reason: the bare acknowledgement is written.

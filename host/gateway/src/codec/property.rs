@@ -8,6 +8,7 @@
 use crate::codec::frame::Reader;
 use crate::codec::{DecodeError, EncodeError};
 use gnomon_core::message::SubscriptionId;
+use gnomon_core::packet::{Reason, UserProperties};
 use std::num::NonZeroU16;
 
 pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
@@ -24,6 +25,7 @@ pub(super) const AUTHENTICATION_DATA: u8 = 0x16;
 pub(super) const REQUEST_PROBLEM_INFORMATION: u8 = 0x17;
 pub(super) const WILL_DELAY: u8 = 0x18;
 pub(super) const REQUEST_RESPONSE_INFORMATION: u8 = 0x19;
+pub(super) const RESPONSE_INFORMATION: u8 = 0x1a;
 pub(super) const SERVER_REFERENCE: u8 = 0x1c;
 pub(super) const REASON_STRING: u8 = 0x1f;
 pub(super) const RECEIVE_MAXIMUM: u8 = 0x21;
@@ -158,7 +160,7 @@ impl<'a> Property<'a> {
                 let at = reader.at();
                 // [MQTT-3.3.2-8] has its own reason code.
                 let alias = NonZeroU16::new(reader.u16(SHORT)?).ok_or(DecodeError {
-                    reason: gnomon_core::packet::Reason::TopicAliasInvalid,
+                    reason: Reason::TopicAliasInvalid,
                     ..DecodeError::protocol(at, "topic alias is 0")
                 })?;
                 Self::TopicAlias(alias)
@@ -286,25 +288,24 @@ pub(super) trait Sink {
     }
 
     fn put_text(&mut self, identifier: u8, value: &str) -> Result<(), EncodeError> {
-        // [MQTT-1.5.4-2] A receiver would have to close its connection.
-        if value.contains('\0') {
-            return Err(EncodeError::Nul);
-        }
-        self.put_binary(identifier, value.as_bytes())
+        self.put(&[identifier]);
+        self.put_text_field(value)
     }
 
-    fn put_user(
-        &mut self,
-        pairs: &[(std::sync::Arc<str>, std::sync::Arc<str>)],
-    ) -> Result<(), EncodeError> {
+    fn put_user(&mut self, pairs: &UserProperties) -> Result<(), EncodeError> {
         for (key, value) in pairs {
             self.put_text(USER_PROPERTY, key)?;
-            if value.contains('\0') {
-                return Err(EncodeError::Nul);
-            }
-            self.put_field(value.as_bytes())?;
+            self.put_text_field(value)?;
         }
         Ok(())
+    }
+
+    fn put_text_field(&mut self, value: &str) -> Result<(), EncodeError> {
+        // [MQTT-1.5.4-2] A receiver would have to close its connection.
+        if value.as_bytes().contains(&0) {
+            return Err(EncodeError::Nul);
+        }
+        self.put_field(value.as_bytes())
     }
 
     /// Two bytes of length, then the bytes.
