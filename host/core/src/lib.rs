@@ -31,6 +31,8 @@ pub mod session;
 
 pub mod broker;
 
+pub mod shadow;
+
 pub mod actions;
 pub mod rules;
 

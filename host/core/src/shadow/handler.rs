@@ -1,0 +1,229 @@
+//! One shadow request: reads, decides, makes durable, then tells.
+//!
+//! In: a [`Job`] from the worker. Out: publications, and the answer to the REST API.
+//! Invariant: nothing is told before it is durable.
+
+use super::answer::Context;
+use super::document::Stored;
+use super::request::Request;
+use super::topics::{self, Operation};
+use super::{ShadowError, ShadowId, record};
+use crate::broker::{Broker, Wakes};
+use crate::limits::Limits;
+use crate::message::{Message, Publisher, QoS};
+use crate::metrics::Metrics;
+use crate::storage::{Expect, Storage, StoreError};
+use crate::time::{Clock, Timestamp};
+use crate::topic::TopicName;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// Attempts to write while someone else (another host) writes the same shadow in between.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// A request on its way.
+pub(super) struct Job {
+    pub(super) id: ShadowId,
+    pub(super) operation: Operation,
+    pub(super) payload: Bytes,
+    pub(super) origin: Origin,
+    /// The request's share of what may wait, given back when it is answered.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+/// Who asked, and so where the answer goes besides those who subscribed to it.
+pub(super) enum Origin {
+    /// A message on this topic: rejections are published too.
+    Mqtt(TopicName),
+    /// The REST API.
+    Rest(oneshot::Sender<Result<Bytes, ShadowError>>),
+}
+
+/// What handles requests; shared by all that run at once.
+pub(super) struct Handler {
+    pub(super) store: Arc<dyn Storage>,
+    pub(super) broker: Broker,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) metrics: Arc<Metrics>,
+    /// The host itself.
+    pub(super) publisher: Arc<Publisher>,
+}
+
+/// What a successful request leads to.
+struct Answer {
+    accepted: Bytes,
+    /// Further messages below the request topic, in order.
+    also: Vec<(&'static str, Bytes)>,
+}
+
+impl Handler {
+    /// Carries out the request and answers it.
+    pub(super) async fn handle(&self, job: Job) {
+        let now = self.clock.wall();
+        let request = Request::read(&job.payload, &self.limits);
+        // Repeated in a rejection whenever it could be read, whatever else was wrong.
+        let token = request.as_ref().ok().and_then(|request| request.client_token().ok()?);
+        let context = Context { now, client_token: token.as_deref() };
+        let result = match request {
+            Ok(request) => self.carry_out(&job.id, job.operation, request, &context).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(answer) => self.accept(job, answer, now),
+            Err(error) => self.reject(job.origin, &error, &context, &mut Wakes::default()),
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        id: &ShadowId,
+        operation: Operation,
+        request: Request,
+        context: &Context<'_>,
+    ) -> Result<Answer, ShadowError> {
+        if operation == Operation::Update {
+            return self.update(id, request, context).await;
+        }
+        request.client_token()?;
+        let accepted = match operation {
+            Operation::Delete => self.delete(id, context).await?,
+            _ => self.get(id, context).await?,
+        };
+        Ok(Answer { accepted, also: Vec::new() })
+    }
+
+    async fn get(&self, id: &ShadowId, context: &Context<'_>) -> Result<Bytes, ShadowError> {
+        let (stored, _) = self.load(id).await?;
+        let document = stored.and_then(Stored::existing).ok_or_else(|| not_found(id))?;
+        Ok(context.document(&document))
+    }
+
+    async fn update(
+        &self,
+        id: &ShadowId,
+        request: Request,
+        context: &Context<'_>,
+    ) -> Result<Answer, ShadowError> {
+        let update = request.into_update(&self.limits)?;
+        let decide = |stored| {
+            let previous = Stored::base(stored, context.now);
+            let current = previous.updated(&update, context.now, &self.limits)?;
+            Ok((Stored::Document(current.clone()), (previous, current)))
+        };
+        let (previous, current) = self.change(id, decide).await?;
+        let mut also = vec![("documents", context.documents(&previous, &current))];
+        let delta = current.delta();
+        if !delta.is_empty() {
+            also.push(("delta", context.delta(&delta, current.version)));
+        }
+        Ok(Answer { accepted: context.updated(&update, current.version), also })
+    }
+
+    async fn delete(&self, id: &ShadowId, context: &Context<'_>) -> Result<Bytes, ShadowError> {
+        let decide = |stored: Option<Stored>| {
+            let document = stored.and_then(Stored::existing).ok_or_else(|| not_found(id))?;
+            let version = document.version;
+            Ok((Stored::Deleted { version, at_s: context.now.as_secs() }, version))
+        };
+        Ok(context.deleted(self.change(id, decide).await?))
+    }
+
+    /// Replaces what is stored by what `decide` makes of it; decides anew when someone else was
+    /// faster.
+    async fn change<T>(
+        &self,
+        id: &ShadowId,
+        decide: impl Fn(Option<Stored>) -> Result<(Stored, T), ShadowError>,
+    ) -> Result<T, ShadowError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let (stored, expect) = self.load(id).await?;
+            let (next, result) = decide(stored)?;
+            match self.store.put(&id.key(), record::encode(next), expect).await {
+                Ok(_) => return Ok(result),
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(failed(id, &error)),
+            }
+        }
+        Err(failed(id, &StoreError::Conflict))
+    }
+
+    async fn load(&self, id: &ShadowId) -> Result<(Option<Stored>, Expect), ShadowError> {
+        let record = self.store.get(&id.key()).await.map_err(|error| failed(id, &error))?;
+        let Some(record) = record else { return Ok((None, Expect::Absent)) };
+        let stored = record::decode(&record.value).map_err(|error| failed(id, &error))?;
+        Ok((Some(stored), Expect::Revision(record.revision)))
+    }
+
+    fn accept(&self, job: Job, answer: Answer, now: Timestamp) {
+        self.metrics.shadow_accepted.increment();
+        let mut wakes = Wakes::default();
+        let (topic, rest) = match job.origin {
+            Origin::Mqtt(topic) => (topic, None),
+            Origin::Rest(answer) => (job.id.topic(job.operation), Some(answer)),
+        };
+        // Who reads by REST has the document; nobody else learns anything new.
+        if rest.is_none() || job.operation != Operation::Get {
+            self.publish(&topic, "accepted", answer.accepted.clone(), now, &mut wakes);
+        }
+        for (suffix, payload) in answer.also {
+            self.publish(&topic, suffix, payload, now, &mut wakes);
+        }
+        if let Some(rest) = rest {
+            // Fails only when the caller has gone away.
+            let _ = rest.send(Ok(answer.accepted));
+        }
+    }
+
+    /// Answers a request that was not carried out.
+    pub(super) fn reject(
+        &self,
+        origin: Origin,
+        error: &ShadowError,
+        context: &Context<'_>,
+        wakes: &mut Wakes,
+    ) {
+        self.metrics.shadow_rejected.increment();
+        match origin {
+            Origin::Mqtt(topic) => {
+                let payload = context.rejected(error);
+                self.publish(&topic, "rejected", payload, context.now, wakes);
+            }
+            Origin::Rest(answer) => {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Rejects a request that is not even looked into.
+    pub(super) fn turn_away(&self, origin: Origin, error: &ShadowError, wakes: &mut Wakes) {
+        let context = Context { now: self.clock.wall(), client_token: None };
+        self.reject(origin, error, &context, wakes);
+    }
+
+    fn publish(
+        &self,
+        request: &TopicName,
+        suffix: &str,
+        payload: Bytes,
+        now: Timestamp,
+        wakes: &mut Wakes,
+    ) {
+        let Some(topic) = topics::answer(request, suffix) else { return };
+        let mut message = Message::new(topic, payload, self.publisher.clone(), now);
+        // A delivery has at most the subscription's QoS: the subscriber decides.
+        message.qos = QoS::AtLeastOnce;
+        self.broker.publish(&Arc::new(message), wakes);
+    }
+}
+
+fn not_found(id: &ShadowId) -> ShadowError {
+    ShadowError::NotFound { name: id.display_name().to_owned() }
+}
+
+fn failed(id: &ShadowId, error: &dyn std::error::Error) -> ShadowError {
+    let source = error.source().map(tracing::field::display);
+    tracing::warn!(thing = %id.thing, shadow = %id, error = %error, source, "shadow request failed");
+    ShadowError::Internal
+}
