@@ -1,6 +1,13 @@
 //! The port to rule actions: what a rule does with a message that passed its WHERE.
+//!
+//! [`definition`] reads what a rule says about an action, [`dispatch`] calls it, again and again
+//! if need be. Not here: which messages a rule takes (`rules`), the plugins (`gnomon-wasm`).
 
-use crate::ids::RuleName;
+pub mod definition;
+pub mod dispatch;
+pub(crate) mod throttle;
+
+use crate::ids::{PluginName, RuleName};
 use crate::message::Message;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -39,6 +46,13 @@ pub enum ActionError {
     /// Trying again cannot help: the parameters are wrong, a grant is missing.
     #[error("{0}")]
     Permanent(String),
+}
+
+/// The plugins that are rule actions, by name.
+pub trait Actions: Send + Sync + 'static {
+    /// The action that the plugin offers now; `None` when no such plugin is loaded. Asked at
+    /// every call, so that plugins can be loaded, replaced and removed under a running rule.
+    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Action>>;
 }
 
 /// Something that a rule can call; made by `gnomon-wasm`.
