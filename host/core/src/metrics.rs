@@ -81,6 +81,8 @@ metrics! {
     rules_passed,
     /// Messages that a rule could not take because its queue was full.
     rules_dropped,
+    /// Messages that a rule could not evaluate.
+    rules_failed,
     /// Rule action calls that succeeded, one per message.
     actions_succeeded,
     /// Rule action calls that failed and were tried again, one per message.
