@@ -1,3 +1,13 @@
-//! The device-facing side of Gnomon: whatever owns a socket, and the codec behind it.
+//! The device-facing side of Gnomon: the only owner of sockets that devices reach.
+//!
+//! Data flows `listener -> tls -> connection | http -> codec -> gnomon_core::session`; WebSocket is
+//! a byte stream under `connection`, reached through `http`. Whoever answers plain HTTP requests
+//! is handed in as an `HttpHandler`.
 
 pub mod codec;
+pub mod connection;
+pub mod http;
+pub mod listener;
+pub mod timer;
+pub mod tls;
+mod websocket;

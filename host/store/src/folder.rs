@@ -7,8 +7,12 @@ use crate::OpenError;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 const LOCK_FILE: &str = "host.lock";
+
+const ATTEMPTS_MAX: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Holds the folder while it lives.
 #[derive(Debug)]
@@ -27,15 +31,41 @@ impl FolderLock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Held { folder: folder.into(), process: holder(&mut file) });
+        // Whoever only asks (`is_held`) has the lock for an instant.
+        let mut attempts = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempts < ATTEMPTS_MAX => {
+                    attempts += 1;
+                    std::thread::sleep(PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let process = holder(&mut file);
+                    return Err(OpenError::Held { folder: folder.into(), process });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         tell_process(&mut file).map_err(failed)?;
         Ok(Self(file))
+    }
+}
+
+/// True when a host runs on the folder.
+///
+/// # Errors
+/// The lock file is there and cannot be read.
+pub fn is_held(folder: &Path) -> std::io::Result<bool> {
+    let file = match File::open(folder.join(LOCK_FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -15,3 +15,4 @@ mod folder;
 
 pub use engine::{Options, RedbStore};
 pub use file::OpenError;
+pub use folder::is_held;

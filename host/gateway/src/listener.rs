@@ -1,0 +1,209 @@
+//! Listeners: accept, TLS handshake, and the protocol that the listener (or ALPN) says.
+//!
+//! In: [`ListenerConfig`]. Out: `connection::serve`, `http::serve`, one task per connection, all
+//! tracked. Bounds: `connections_max` per listener (more wait in the kernel's backlog), 10 s for
+//! the TLS handshake. A listener without TLS binds loopback addresses only, unless the operator
+//! says `insecure = true`.
+
+use crate::connection::{self, Origin};
+use crate::http::{self, Service};
+use crate::tls;
+use bytes::Bytes;
+use rustls::ServerConfig;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After an error of `accept` that is not the peer's fault, e.g. no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener speaks after TLS.
+#[derive(Clone)]
+pub enum Protocol {
+    /// MQTT at once.
+    Mqtt(Arc<connection::Shared>),
+    /// HTTP and, if the service has it, MQTT over WebSocket and by ALPN.
+    Http(Service),
+}
+
+/// One listener.
+pub struct ListenerConfig {
+    /// For logs, authorizers and adapters.
+    pub name: Arc<str>,
+    /// Port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// `None`: plain TCP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Plain TCP beyond loopback.
+    pub insecure: bool,
+    /// Policy for clients without credentials.
+    pub anonymous_policy: Option<Arc<str>>,
+    /// Connections at the same time; more wait.
+    pub connections_max: usize,
+    /// What is spoken.
+    pub protocol: Protocol,
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// Plain TCP on an address that others can reach.
+    #[error(
+        "listener {name}: {bind} is not a loopback address and the listener has no TLS; \
+         turn TLS on, bind 127.0.0.1, or set `insecure = true` if the network is trusted"
+    )]
+    Insecure {
+        /// The listener.
+        name: Arc<str>,
+        /// Its address.
+        bind: SocketAddr,
+    },
+    /// The address cannot be bound.
+    #[error("listener {name}: cannot listen on {bind}: {hint}")]
+    Bind {
+        /// The listener.
+        name: Arc<str>,
+        /// Its address.
+        bind: SocketAddr,
+        /// What to do.
+        hint: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// An open listener.
+pub struct Listener {
+    /// The address, with the port that was taken.
+    pub address: SocketAddr,
+    socket: TcpListener,
+    config: ListenerConfig,
+}
+
+impl Listener {
+    /// Binds the address; nothing is accepted yet.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub async fn bind(config: ListenerConfig) -> Result<Self, ListenError> {
+        let (name, bind) = (config.name.clone(), config.bind);
+        if config.tls.is_none() && !config.insecure && !bind.ip().is_loopback() {
+            return Err(ListenError::Insecure { name, bind });
+        }
+        let bound = async {
+            let socket = TcpListener::bind(bind).await?;
+            let address = socket.local_addr()?;
+            Ok((socket, address))
+        };
+        match bound.await {
+            Ok((socket, address)) => Ok(Self { address, socket, config }),
+            Err(source) => {
+                let hint = bind_hint(&source, bind);
+                Err(ListenError::Bind { name, bind, hint, source })
+            }
+        }
+    }
+
+    /// Accepts until `stop`; connections run on in `tasks`.
+    pub async fn run(self, stop: CancellationToken, tasks: TaskTracker) {
+        let slots = Arc::new(Semaphore::new(self.config.connections_max));
+        let config = Arc::new(self.config);
+        loop {
+            let accepted = tokio::select! {
+                biased; // Stop must win over a flood of connections.
+                () = stop.cancelled() => return,
+                // Cancel-safe: a slot or a connection that was not taken stays where it is.
+                accepted = accept(&self.socket, &slots) => accepted,
+            };
+            match accepted {
+                Ok((socket, peer, slot)) => {
+                    let config = config.clone();
+                    tasks.spawn(async move {
+                        serve(socket, peer, &config).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(listener = %config.name, %error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn accept(
+    socket: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (socket, peer) = socket.accept().await?;
+    Ok((socket, peer, slot))
+}
+
+async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig) {
+    // Packets are gathered before they are written: Nagle would only add latency.
+    let _ = socket.set_nodelay(true);
+    let mut origin = Origin {
+        peer,
+        listener: config.name.clone(),
+        anonymous_policy: config.anonymous_policy.clone(),
+        server_name: None,
+        certificate: None,
+        http: None,
+    };
+    let Some(tls) = &config.tls else {
+        return match &config.protocol {
+            Protocol::Mqtt(shared) => connection::serve(socket, origin, shared.clone()).await,
+            Protocol::Http(service) => http::serve(socket, origin, service.clone()).await,
+        };
+    };
+    let handshake = Box::pin(TlsAcceptor::from(tls.clone()).accept(socket));
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::info!(listener = %config.name, %peer, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::info!(listener = %config.name, %peer, "TLS handshake took too long");
+            return;
+        }
+    };
+    let session = stream.get_ref().1;
+    origin.server_name = session.server_name().map(Into::into);
+    let leaf = session.peer_certificates().and_then(<[_]>::first);
+    origin.certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
+    let wants_mqtt = matches!(session.alpn_protocol(), Some(alpn) if alpn == tls::ALPN_MQTT_CA || alpn == tls::ALPN_MQTT);
+    match &config.protocol {
+        Protocol::Mqtt(shared) => connection::serve(stream, origin, shared.clone()).await,
+        Protocol::Http(Service { mqtt: Some(shared), .. }) if wants_mqtt => {
+            connection::serve(stream, origin, shared.clone()).await;
+        }
+        Protocol::Http(service) => Box::pin(http::serve(stream, origin, service.clone())).await,
+    }
+}
+
+fn bind_hint(error: &io::Error, bind: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "port {} is taken by another program (`ss -ltnp` shows which); stop it, or choose \
+             another port",
+            bind.port()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "the system does not permit it; ports below 1024 need privileges".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine does not have the address".into(),
+        _ => error.to_string(),
+    }
+}
