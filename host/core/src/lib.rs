@@ -5,7 +5,7 @@
 //! [`limits`], [`metrics`]),
 //! then what is durable ([`storage`]), who may do what (`registry`, `policy`, `auth`), the
 //! protocol (`session`), the distribution (`broker`), its clients on reserved topics (`shadow`),
-//! and the rules (`rules`, `actions`). [`adapter`] is the port to whoever answers HTTP requests.
+//! and the rules (`actions`, `rules`). [`adapter`] is the port to whoever answers HTTP requests.
 //!
 //! Whatever needs the outside world is a trait here and is implemented by a package further
 //! right: `gnomon-store` ([`storage::Storage`]), `gnomon-wasm` (authorizers, actions, adapters),

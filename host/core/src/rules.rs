@@ -32,7 +32,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use worker::Running;
 
-pub use worker::QUEUE_MESSAGES_MAX;
+/// Messages that wait for one rule; when full the newest one is dropped for that rule.
+///
+/// They are shared with all other receivers: 1,000 x 1 KiB typical payload = 1 MiB per rule that
+/// cannot follow, and an evaluation takes microseconds.
+pub const QUEUE_MESSAGES_MAX: usize = 1_000;
 
 /// Longest definition in bytes, as JSON. AWS: 256 KB.
 pub const DEFINITION_BYTES_MAX: usize = 256 * 1_024;
@@ -335,8 +339,8 @@ impl Engine {
             }
         };
         if tokio::time::timeout(deadline, drain).await.is_err() {
-            let queues = tasks.len();
-            tracing::error!(queues, "rules not drained in time, waiting messages are lost");
+            let tasks_left = tasks.len();
+            tracing::error!(tasks_left, "rules not drained in time, waiting messages are lost");
             tasks.shutdown().await;
         }
     }

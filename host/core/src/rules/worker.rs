@@ -5,7 +5,7 @@
 //! The task and not the publisher evaluates, so that a rule never slows a connection down.
 
 use super::sql::{self, Statement};
-use super::{Counters, Ports};
+use super::{Counters, Ports, QUEUE_MESSAGES_MAX};
 use crate::actions::dispatch::Dispatcher;
 use crate::actions::throttle::Throttle;
 use crate::broker::{Delivery, Inbox, Receiver, Wakes};
@@ -16,12 +16,6 @@ use crate::topic::TopicFilter;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-
-/// Messages that wait for one rule; when full the newest one is dropped for that rule.
-///
-/// They are shared with all other receivers: 1,000 x 1 KiB typical payload = 1 MiB per rule that
-/// cannot follow, and an evaluation takes microseconds.
-pub const QUEUE_MESSAGES_MAX: usize = 1_000;
 
 /// Messages that the task takes from its queue at once.
 const BATCH_MESSAGES_MAX: usize = 64;
