@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use authenticator::{Authenticator, CustomAuthorizer, PermissionsWatch};
+pub use authenticator::{Authenticator, Authorizers, CustomAuthorizer, PermissionsWatch};
 
 /// Everything that a connection presents before it is accepted.
 #[derive(Clone, Debug)]

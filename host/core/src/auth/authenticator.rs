@@ -45,13 +45,21 @@ pub struct CustomAuthorizer {
     pub token_key_name: Option<Arc<str>>,
 }
 
+/// The custom authorizers of a host.
+#[derive(Clone, Default)]
+pub struct Authorizers {
+    /// By the name that clients give.
+    pub by_name: BTreeMap<Arc<str>, CustomAuthorizer>,
+    /// The one for clients that have no other credential and name none.
+    pub default: Option<Arc<str>>,
+}
+
 /// Decides who a connection is; clones share everything.
 #[derive(Clone)]
 pub struct Authenticator {
     registry: Registry,
     clock: Arc<dyn Clock>,
-    authorizers: Arc<BTreeMap<Arc<str>, CustomAuthorizer>>,
-    default_authorizer: Option<Arc<str>>,
+    authorizers: Arc<Authorizers>,
 }
 
 /// How a connection is to be authenticated.
@@ -62,35 +70,23 @@ enum Method<'a> {
 }
 
 impl Authenticator {
-    /// An authenticator; `default_authorizer` is one of `authorizers`, by name.
-    pub fn new(
-        registry: Registry,
-        clock: Arc<dyn Clock>,
-        authorizers: BTreeMap<Arc<str>, CustomAuthorizer>,
-        default_authorizer: Option<Arc<str>>,
-    ) -> Self {
-        Self { registry, clock, authorizers: Arc::new(authorizers), default_authorizer }
+    /// An authenticator over this registry.
+    pub fn new(registry: Registry, clock: Arc<dyn Clock>, authorizers: Authorizers) -> Self {
+        Self { registry, clock, authorizers: Arc::new(authorizers) }
     }
 
     /// Decides about one connection, or one HTTP request (then there is no client id, and
     /// `iot:Connect` is not asked for).
     ///
     /// # Errors
-    /// Why it is refused; logged here.
+    /// Why it is refused; whoever answers the client logs it.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
-        let decided = self.decide(credentials).await;
+        let identity = self.decide(credentials).await?;
         let client_id = credentials.client_id.as_ref().map(tracing::field::display);
         let (listener, remote) = (&*credentials.listener, &credentials.peer);
-        match &decided {
-            Ok(identity) => {
-                let principal = identity.principal.as_ref().map(tracing::field::display);
-                tracing::debug!(listener, %remote, client_id, principal, "client authenticated");
-            }
-            Err(refusal) => {
-                tracing::warn!(listener, %remote, client_id, error = %refusal, "client refused");
-            }
-        }
-        decided
+        let principal = identity.principal.as_ref().map(tracing::field::display);
+        tracing::debug!(listener, %remote, client_id, principal, "client authenticated");
+        Ok(identity)
     }
 
     /// Tells when [`Authenticator::authenticate`] may answer differently for these credentials.
@@ -135,7 +131,7 @@ impl Authenticator {
 
     fn method<'a>(&'a self, credentials: &'a Credentials) -> Result<Method<'a>, Refusal> {
         if let Some(name) = parameter(credentials, AUTHORIZER_NAME) {
-            return match self.authorizers.get_key_value(&*name) {
+            return match self.authorizers.by_name.get_key_value(&*name) {
                 Some((name, _)) => Ok(Method::Authorizer(name)),
                 None => Err(Refusal::NotAuthenticated(
                     "the client names a custom authorizer that is not configured".to_owned(),
@@ -145,7 +141,7 @@ impl Authenticator {
         if let Some(der) = &credentials.certificate {
             return Ok(Method::Certificate(der));
         }
-        match (&credentials.anonymous_policy, &self.default_authorizer) {
+        match (&credentials.anonymous_policy, &self.authorizers.default) {
             (Some(policy), _) if !presents_anything(credentials) => Ok(Method::Anonymous(policy)),
             (_, Some(name)) => Ok(Method::Authorizer(name)),
             (Some(_), None) => Err(Refusal::NotAuthenticated(
@@ -261,7 +257,7 @@ impl Authenticator {
         name: &str,
         credentials: &Credentials,
     ) -> Result<Identity, Refusal> {
-        let Some(custom) = self.authorizers.get(name) else {
+        let Some(custom) = self.authorizers.by_name.get(name) else {
             return Err(Refusal::Unavailable(format!("authorizer {name} is not configured")));
         };
         let token = custom.token_key_name.as_deref().and_then(|key| parameter(credentials, key));

@@ -102,12 +102,11 @@ async fn setup(default_authorizer: bool) -> Setup {
     registry.attach_thing_principal(&thing, &certificate.id).await.unwrap();
     let obedient =
         CustomAuthorizer { authorizer: Arc::new(Obedient), token_key_name: Some("token".into()) };
-    let authenticator = Authenticator::new(
-        registry.clone(),
-        clock.clone(),
-        [("obedient".into(), obedient)].into(),
-        default_authorizer.then(|| "obedient".into()),
-    );
+    let authorizers = Authorizers {
+        by_name: [("obedient".into(), obedient)].into(),
+        default: default_authorizer.then(|| "obedient".into()),
+    };
+    let authenticator = Authenticator::new(registry.clone(), clock.clone(), authorizers);
     Setup { registry, clock, store, authenticator, device: certificate.id }
 }
 
@@ -171,7 +170,7 @@ async fn a_certificate_that_is_unknown_inactive_or_out_of_date_is_refused() {
     let (registry, _) = registry_on(Arc::new(MemoryStore::default()));
     registry.register_certificate_without_ca(SHORT, active).await.unwrap();
     let past = Arc::new(ManualClock::new(crate::time::Timestamp::from_millis(0)));
-    let early = Authenticator::new(registry, past, BTreeMap::new(), None);
+    let early = Authenticator::new(registry, past, Authorizers::default());
     let early = early.authenticate(&with_certificate(SHORT)).await;
     check_refused(early, "NotAuthenticated", "is not valid yet");
 }
