@@ -16,6 +16,7 @@ mod iot_data;
 pub mod keys;
 mod operations;
 mod router;
+mod signature;
 pub mod sigv4;
 #[cfg(test)]
 mod test_host;
@@ -34,10 +35,11 @@ use gnomon_core::random::{self, Random};
 use gnomon_core::time::Clock;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
-use keys::{AccessKey, Keys, Role, Status};
+use keys::{Keys, Role};
 use operations::Access;
 use router::{Router, Service};
-use sigv4::{Claim, SignatureError};
+pub use signature::Signatures;
+use sigv4::SignatureError;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -69,13 +71,16 @@ pub struct Services {
 /// The REST API.
 pub struct Api {
     services: Services,
+    signatures: Signatures,
     router: Router,
 }
 
 impl Api {
     /// An API over these services.
     pub fn new(services: Services) -> Self {
-        Self { services, router: Router::new() }
+        let Services { keys, clock, account, .. } = &services;
+        let signatures = Signatures::new(keys.clone(), clock.clone(), account.region.clone());
+        Self { services, signatures, router: Router::new() }
     }
 
     async fn answer(
@@ -90,13 +95,14 @@ impl Api {
                 format!("the body has more than {} bytes", self.services.limits.http_body_bytes),
             ));
         }
-        let claim = match Claim::read(parts) {
-            Err(SignatureError::Missing) => return self.answer_unsigned(listener, parts),
-            claim => claim?,
+        let (key, scope) = match self.signatures.check(parts, body).await {
+            Err(error) if error.exception == Exception::MissingAuthenticationToken => {
+                return self.answer_unsigned(listener, parts).ok_or(error)?;
+            }
+            checked => checked?,
         };
-        let key = self.authenticate(&claim, parts, body).await?;
-        let service = Service::of_scope(&claim.scope.service).ok_or_else(|| {
-            let name = &claim.scope.service;
+        let service = Service::of_scope(&scope.service).ok_or_else(|| {
+            let name = &scope.service;
             let message = format!(
                 "this host has no service {name}; it serves iot, iotdata and gnomon (the service \
                  is taken from the scope of the signature)"
@@ -126,40 +132,17 @@ impl Api {
         handler(&self.services, &call).await
     }
 
-    /// The key that proved to have signed the request.
-    async fn authenticate(
+    /// What needs no signature; `None` when this request is none of it.
+    fn answer_unsigned(
         &self,
-        claim: &Claim,
+        listener: &Arc<str>,
         parts: &Parts,
-        body: &[u8],
-    ) -> Result<AccessKey, ApiError> {
-        let id = &claim.access_key_id;
-        let key = self.services.keys.get(id).await?;
-        let Some(key) = key.filter(|key| key.status == Status::Active) else {
-            return Err(ApiError::new(
-                Exception::UnrecognizedClient,
-                "the access key id is not an active key of this host; list them with \
-                 `gnomon key list`",
-            ));
-        };
-        claim.verify(parts, body, &key.secret, self.services.clock.wall())?;
-        let region = &*self.services.account.region;
-        if claim.scope.region != region {
-            let message = format!(
-                "the request is signed for region {}, this host is in {region}; set AWS_REGION",
-                claim.scope.region
-            );
-            return Err(ApiError::new(Exception::InvalidSignature, message));
-        }
-        Ok(key)
-    }
-
-    fn answer_unsigned(&self, listener: &Arc<str>, parts: &Parts) -> Result<Answer, ApiError> {
+    ) -> Option<Result<Answer, ApiError>> {
         let is_loopback = self.services.loopback_listeners.contains(listener);
         match (&parts.method, parts.uri.path()) {
-            (&Method::GET, "/health") if is_loopback => health::health(&self.services),
-            (&Method::GET, "/metrics") if is_loopback => Ok(health::metrics(&self.services)),
-            _ => Err(SignatureError::Missing.into()),
+            (&Method::GET, "/health") if is_loopback => Some(health::health(&self.services)),
+            (&Method::GET, "/metrics") if is_loopback => Some(Ok(health::metrics(&self.services))),
+            _ => None,
         }
     }
 }
@@ -233,6 +216,7 @@ fn is_denial(exception: Exception) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::{AccessKey, Status};
     use crate::test_host::TestHost;
     use gnomon_core::storage::Fault;
     use http::{Request, StatusCode};
