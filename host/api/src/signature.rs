@@ -15,6 +15,10 @@ use std::sync::Arc;
 /// Service that signatures of MQTT over WebSocket are scoped to.
 const WEBSOCKET_SERVICE: &str = "iotdevicegateway";
 
+/// Longest life of such a connection: then the client has to show that its key is still good.
+/// Source: quotas of AWS IoT Core, "WebSocket connection duration" (24 hours).
+const CONNECTION_S: u32 = 24 * 3_600;
+
 /// Checks signatures; clones share the keys.
 #[derive(Clone)]
 pub struct Signatures {
@@ -78,7 +82,7 @@ impl Authorizer for Signatures {
             is_authenticated: true,
             principal_id: key.id,
             policy_documents: vec![policy(key.role)],
-            disconnect_after_s: 0,
+            disconnect_after_s: CONNECTION_S,
             refresh_after_s: 0,
             attributes: Vec::new(),
         })

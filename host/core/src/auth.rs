@@ -14,7 +14,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use authenticator::{Authenticator, Authorizers, CustomAuthorizer, PermissionsWatch};
+pub use authenticator::{
+    Authenticator, Authorizers, CustomAuthorizer, PermissionsWatch, SIGNATURES,
+};
 
 /// Everything that a connection presents before it is accepted.
 #[derive(Clone, Debug)]

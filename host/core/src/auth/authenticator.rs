@@ -2,7 +2,8 @@
 //!
 //! In: [`Credentials`]. Out: an [`Identity`] whose permissions already allow the connection, or a
 //! [`Refusal`] whose text is for the operator. Three ways, in this order:
-//! 1. a custom authorizer, when the client names one;
+//! 1. a custom authorizer, when the client names one, or [`SIGNATURES`], when it opens a WebSocket
+//!    with a signed URL;
 //! 2. a client certificate, looked up in the registry by its SHA-256;
 //! 3. without either: the listener's policy for anonymous clients when no user name, password or
 //!    token is there, else the default authorizer.
@@ -34,6 +35,13 @@ const PRINCIPAL_ID_BYTES_MAX: usize = 128;
 
 /// The query parameter of user name or URL, or HTTP header, by which a client names an authorizer.
 const AUTHORIZER_NAME: &str = "x-amz-customauthorizer-name";
+
+/// Name of the authorizer that takes upgrade requests with a signature of AWS's Signature Version 4
+/// in their query; no operator's authorizer has it, because of the colon.
+pub const SIGNATURES: &str = "aws:sigv4";
+
+/// What every such query has.
+const SIGNATURE_ALGORITHM: &str = "X-Amz-Algorithm";
 
 /// A custom authorizer as the operator configured it. Tokens are not signed yet
 /// (`signingDisabled`).
@@ -137,6 +145,11 @@ impl Authenticator {
                     "the client names a custom authorizer that is not configured".to_owned(),
                 )),
             };
+        }
+        if parameter(credentials, SIGNATURE_ALGORITHM).is_some()
+            && let Some((name, _)) = self.authorizers.by_name.get_key_value(SIGNATURES)
+        {
+            return Ok(Method::Authorizer(name));
         }
         if let Some(der) = &credentials.certificate {
             return Ok(Method::Certificate(der));

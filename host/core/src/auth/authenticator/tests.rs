@@ -256,6 +256,30 @@ async fn a_custom_authorizer_is_found_in_headers_and_urls_too() {
 }
 
 #[tokio::test]
+async fn a_signed_url_goes_to_whoever_checks_signatures() {
+    let setup = setup(false).await;
+    let signed = |query| {
+        let request = http::Request::builder().uri(format!("/mqtt?{query}")).body(()).unwrap();
+        Credentials { http: Some(Arc::new(request.into_parts().0)), ..credentials() }
+    };
+    let query = "X-Amz-Algorithm=AWS4-HMAC-SHA256&token=refuse";
+    let result = setup.authenticator.authenticate(&signed(query)).await;
+    check_refused(result, "NotAuthenticated", "presents no certificate");
+
+    let checker =
+        CustomAuthorizer { authorizer: Arc::new(Obedient), token_key_name: Some("token".into()) };
+    let authenticator = Authenticator::new(
+        setup.registry.clone(),
+        setup.clock.clone(),
+        Authorizers { by_name: [(SIGNATURES.into(), checker)].into(), default: None },
+    );
+    let result = authenticator.authenticate(&signed(query)).await;
+    check_refused(result, "NotAuthenticated", "no such user");
+    let result = authenticator.authenticate(&signed("token=allow")).await;
+    check_refused(result, "NotAuthenticated", "presents no certificate");
+}
+
+#[tokio::test]
 async fn the_default_authorizer_takes_whoever_has_nothing_better() {
     let Setup { authenticator, .. } = setup(true).await;
     let token = Credentials { username: Some("u?token=allow".into()), ..credentials() };
