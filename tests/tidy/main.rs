@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules in reading order, as the header of `lib.rs` tells them.
 const ORDER: &[&str] = &[
-    "ids", "topic", "time", "message", "packet", "random", "limits", "metrics", "storage", "policy",
-    "registry", "auth", "session", "broker", "shadow", "actions", "rules", "adapter",
+    "ids", "topic", "time", "message", "packet", "random", "limits", "metrics", "storage",
+    "policy", "registry", "auth", "session", "broker", "shadow", "actions", "rules", "adapter",
 ];
 
 /// Module, what it imports from further right, why.

@@ -21,7 +21,7 @@ async fn create_access_key(services: &Services, call: &Call<'_>) -> Result<Answe
     }
     let Members { role } = call.members()?;
     let key = services.keys.create(role).await?;
-    tracing::info!(principal = call.caller.access_key_id, key = key.id, %role, "access key made");
+    tracing::info!(principal = call.caller.name(), key = key.id, %role, "access key made");
     Answer::members(&AccessKeyBody { secret_access_key: Some(&key.secret), ..(&key).into() })
 }
 
@@ -63,7 +63,7 @@ async fn delete_access_key(services: &Services, call: &Call<'_>) -> Result<Answe
 /// The key that is to change. It cannot be the caller's own: so one administrator always remains.
 fn another_key<'a>(call: &'a Call<'_>) -> Result<&'a str, ApiError> {
     let id = call.label("accessKeyId");
-    if id == call.caller.access_key_id {
+    if id == call.caller.name() {
         return Err(ApiError::invalid_request(
             "a key cannot remove or deactivate itself; sign with another administrator's key",
         ));

@@ -9,26 +9,44 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use gnomon_core::ids::Principal;
+use gnomon_core::policy::{Action, Permissions, Resource};
 use gnomon_core::time::Timestamp;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
+use std::sync::Arc;
 
-/// Items of a page when the caller does not say, and the most that a caller may ask for.
+/// Items of a page when the caller does not say, and the most that a caller gets.
 pub(crate) const PAGE_ITEMS_MAX: usize = 250;
 
-/// Who calls; the role of the key was checked.
+/// Who calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// Id of the access key.
-    pub access_key_id: String,
+    /// The access key, the certificate, or who a custom authorizer says it is.
+    pub principal: Option<Principal>,
+    /// What a device may do; `None` for the holder of an access key, whose role was checked.
+    pub permissions: Option<Arc<Permissions>>,
 }
 
 impl Caller {
-    /// For messages that the caller publishes.
-    pub(crate) fn principal(&self) -> Principal {
-        Principal::new(&self.access_key_id)
+    /// Whether the caller may do this to this resource.
+    ///
+    /// # Errors
+    /// [`Exception::Forbidden`].
+    pub(crate) fn check(&self, action: Action, resource: Resource<'_>) -> Result<(), ApiError> {
+        match &self.permissions {
+            Some(permissions) if !permissions.allows(action, resource) => Err(ApiError::new(
+                Exception::Forbidden,
+                format!("no policy of the caller allows {} here", action.as_str()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// For log lines.
+    pub(crate) fn name(&self) -> &str {
+        self.principal.as_ref().map_or("anonymous", Principal::as_str)
     }
 }
 
@@ -108,13 +126,13 @@ impl Call<'_> {
     /// Which part of a list is asked for, by the names that the operation has for size and token.
     pub(crate) fn page(&self, size: &str, token: &str) -> Result<Page, ApiError> {
         let limit = self.query_as(size)?.unwrap_or(PAGE_ITEMS_MAX);
-        if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
+        if limit == 0 {
             return Err(ApiError::invalid_request(format!(
-                "the query parameter {size} must be from 1 to {PAGE_ITEMS_MAX}"
+                "the query parameter {size} must be at least 1"
             )));
         }
         let after = self.query(token)?.map(decode_token).transpose()?;
-        Ok(Page { limit, after })
+        Ok(Page { limit: limit.min(PAGE_ITEMS_MAX), after })
     }
 }
 
@@ -212,7 +230,7 @@ mod tests {
 
     fn with_call<T>(query: &str, body: &str, f: impl FnOnce(&Call<'_>) -> T) -> T {
         let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body.as_bytes()));
-        let caller = Caller { access_key_id: "AKIA".into() };
+        let caller = Caller { principal: None, permissions: None };
         let query = crate::sigv4::decode_query(query);
         f(&Call { caller, body: &body, labels: Vec::new(), query, headers: &headers })
     }
@@ -259,7 +277,8 @@ mod tests {
             page(&format!("maxResults=2&nextToken={token}")),
             Ok(Page { limit: 2, after: Some("thing/Lämp".into()) })
         );
-        for bad in ["maxResults=0", "maxResults=251", "maxResults=x", "nextToken=*", "nextToken=_w"]
+        assert_eq!(page("maxResults=10000"), Ok(Page { limit: 250, after: None }));
+        for bad in ["maxResults=0", "maxResults=-1", "maxResults=x", "nextToken=*", "nextToken=_w"]
         {
             assert_eq!(page(bad).unwrap_err().exception, Exception::InvalidRequest, "{bad}");
         }

@@ -27,19 +27,22 @@ use call::{Answer, Call, Caller};
 pub use client::{Client, ClientError};
 pub use error::{ApiError, Exception};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
+use gnomon_core::auth::{Authenticator, Credentials, Identity, Refusal};
 use gnomon_core::broker::Broker;
-use gnomon_core::ids::Account;
+use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::{self, Random};
+use gnomon_core::shadow;
 use gnomon_core::time::Clock;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use keys::{Keys, Role};
 use operations::Access;
-use router::{Router, Service};
+use router::{Found, Router, Service};
 pub use signature::Signatures;
 use sigv4::SignatureError;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -57,8 +60,12 @@ pub struct Services {
     pub random: Arc<dyn Random>,
     /// Who may call.
     pub keys: Keys,
+    /// Who calls without a signature: devices, on the data plane only.
+    pub authenticator: Authenticator,
     /// Where `Publish` publishes.
     pub broker: Broker,
+    /// The shadows.
+    pub shadows: Arc<shadow::Service>,
     /// Host that devices connect to, without scheme and port; what `DescribeEndpoint` says.
     pub endpoint: Arc<str>,
     /// What `GetHealth` says; set by whoever starts and stops the host.
@@ -83,21 +90,16 @@ impl Api {
         Self { services, signatures, router: Router::new() }
     }
 
-    async fn answer(
-        &self,
-        listener: &Arc<str>,
-        parts: &Parts,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
-        if body.len() > self.services.limits.http_body_bytes as usize {
-            return Err(ApiError::new(
-                Exception::RequestEntityTooLarge,
-                format!("the body has more than {} bytes", self.services.limits.http_body_bytes),
-            ));
+    async fn answer(&self, received: &Received) -> Result<Answer, ApiError> {
+        let Received { parts, body, .. } = received;
+        let body_bytes_max = self.services.limits.http_body_bytes;
+        if body.len() > body_bytes_max as usize {
+            let message = format!("the body has more than {body_bytes_max} bytes");
+            return Err(ApiError::new(Exception::RequestEntityTooLarge, message));
         }
         let (key, scope) = match self.signatures.check(parts, body).await {
             Err(error) if error.exception == Exception::MissingAuthenticationToken => {
-                return self.answer_unsigned(listener, parts).ok_or(error)?;
+                return self.answer_unsigned(received, error).await;
             }
             checked => checked?,
         };
@@ -109,41 +111,100 @@ impl Api {
             );
             ApiError::new(Exception::NotImplemented, message)
         })?;
-        let (operation, handler, labels) =
-            self.router.find(service, &parts.method, parts.uri.path())?;
-        if !allows(key.role, operation.access) {
+        let route = self.router.find(service, &parts.method, parts.uri.path())?;
+        if !allows(key.role, route.operation.access) {
             return Err(ApiError::new(
                 Exception::AccessDenied,
-                format!("the access key {} ({}) may not {}", key.id, key.role, operation.name),
+                format!(
+                    "the access key {} ({}) may not {}",
+                    key.id, key.role, route.operation.name
+                ),
             ));
         }
-        let call = Call {
-            caller: Caller { access_key_id: key.id },
-            body,
-            labels,
-            query: sigv4::decode_query(parts.uri.query().unwrap_or_default()),
-            headers: &parts.headers,
-        };
+        let caller = Caller { principal: Some(Principal::new(&key.id)), permissions: None };
+        self.call(received, route, caller).await
+    }
+
+    /// Health and metrics where they are open; else the data plane, for devices: the policies of
+    /// their certificate decide.
+    async fn answer_unsigned(
+        &self,
+        received: &Received,
+        unsigned: ApiError,
+    ) -> Result<Answer, ApiError> {
+        let Received { parts, .. } = received;
+        let is_loopback = self.services.loopback_listeners.contains(&received.listener);
+        match (&parts.method, parts.uri.path()) {
+            (&Method::GET, "/health") if is_loopback => return health::health(&self.services),
+            (&Method::GET, "/metrics") if is_loopback => {
+                return Ok(health::metrics(&self.services));
+            }
+            _ => {}
+        }
+        let connection_id = u64::from_le_bytes(random::bytes(&*self.services.random));
+        let authenticated =
+            self.services.authenticator.authenticate(&received.credentials(connection_id)).await;
+        let identity = authenticated.map_err(|refusal| refuse(received, &refusal, unsigned))?;
+        let route = self.router.find(Service::IotData, &parts.method, parts.uri.path())?;
+        let Identity { principal, permissions, .. } = identity;
+        self.call(received, route, Caller { principal, permissions: Some(permissions) }).await
+    }
+
+    async fn call(
+        &self,
+        received: &Received,
+        route: Found,
+        caller: Caller,
+    ) -> Result<Answer, ApiError> {
+        let Found { operation, handler, labels } = route;
+        let Received { listener, peer, parts, body, .. } = received;
         tracing::debug!(
-            principal = call.caller.access_key_id,
+            listener = &**listener,
+            remote = %peer,
+            principal = caller.name(),
             operation = operation.name,
             "REST call"
         );
+        let query = sigv4::decode_query(parts.uri.query().unwrap_or_default());
+        let call = Call { caller, body, labels, query, headers: &parts.headers };
         handler(&self.services, &call).await
     }
+}
 
-    /// What needs no signature; `None` when this request is none of it.
-    fn answer_unsigned(
-        &self,
-        listener: &Arc<str>,
-        parts: &Parts,
-    ) -> Option<Result<Answer, ApiError>> {
-        let is_loopback = self.services.loopback_listeners.contains(listener);
-        match (&parts.method, parts.uri.path()) {
-            (&Method::GET, "/health") if is_loopback => Some(health::health(&self.services)),
-            (&Method::GET, "/metrics") if is_loopback => Some(Ok(health::metrics(&self.services))),
-            _ => None,
+/// A request, taken apart.
+struct Received {
+    listener: Arc<str>,
+    peer: SocketAddr,
+    client_certificate: Option<Bytes>,
+    parts: Arc<Parts>,
+    body: Bytes,
+}
+
+impl Received {
+    /// What a device presents that is not connected.
+    fn credentials(&self, connection_id: u64) -> Credentials {
+        Credentials {
+            connection_id,
+            peer: self.peer,
+            listener: self.listener.clone(),
+            anonymous_policy: None,
+            server_name: None,
+            certificate: self.client_certificate.clone(),
+            http: Some(self.parts.clone()),
+            client_id: None,
+            username: None,
+            password: None,
+            has_will: false,
+            is_persistent: false,
         }
+    }
+}
+
+impl From<HttpRequest> for Received {
+    fn from(request: HttpRequest) -> Self {
+        let HttpRequest { listener, peer, client_certificate, http } = request;
+        let (parts, body) = http.into_parts();
+        Self { listener, peer, client_certificate, parts: Arc::new(parts), body }
     }
 }
 
@@ -152,16 +213,15 @@ impl HttpHandler for Api {
     async fn handle(&self, request: HttpRequest) -> Response<Bytes> {
         let request_id = random::uuid(&*self.services.random);
         self.services.metrics.api_requests.increment();
-        let HttpRequest { listener, peer, http, .. } = request;
-        let (parts, body) = http.into_parts();
-        let mut response = match self.answer(&listener, &parts, &body).await {
+        let received = Received::from(request);
+        let mut response = match self.answer(&received).await {
             Ok(answer) => answer.into_response(),
             Err(error) => {
                 if is_denial(error.exception) {
                     self.services.metrics.api_denied.increment();
                     tracing::warn!(
-                        listener = &*listener,
-                        remote = %peer,
+                        listener = &*received.listener,
+                        remote = %received.peer,
                         request_id,
                         error = %error,
                         "REST call refused"
@@ -173,6 +233,22 @@ impl HttpHandler for Api {
         let request_id = HeaderValue::from_str(&request_id).expect("a UUID is visible ASCII");
         response.headers_mut().insert("x-amzn-requestid", request_id);
         response
+    }
+}
+
+/// Says little to the client: why it is refused is for the operator.
+fn refuse(received: &Received, refusal: &Refusal, unsigned: ApiError) -> ApiError {
+    if received.client_certificate.is_none() && matches!(refusal, Refusal::NotAuthenticated(_)) {
+        return unsigned;
+    }
+    let Received { listener, peer, .. } = received;
+    tracing::warn!(listener = &**listener, remote = %peer, error = %refusal, "client refused");
+    match refusal {
+        Refusal::Unavailable(_) => ApiError::new(
+            Exception::ServiceUnavailable,
+            "the client cannot be authenticated now; try again",
+        ),
+        _ => ApiError::new(Exception::Forbidden, "the client is not accepted"),
     }
 }
 
@@ -219,7 +295,7 @@ mod tests {
     use crate::keys::{AccessKey, Status};
     use crate::test_host::TestHost;
     use gnomon_core::storage::Fault;
-    use http::{Request, StatusCode};
+    use http::StatusCode;
     use serde_json::{Value, json};
 
     #[tokio::test]
@@ -358,14 +434,59 @@ mod tests {
         assert_eq!(host.call("iot", "GET", "/endpoint", "").await.status(), StatusCode::OK);
     }
 
+    /// Sends as a device on the listener for devices.
+    async fn send_with(
+        host: &TestHost,
+        certificate: &Bytes,
+        method: &str,
+        target: &str,
+    ) -> Response<Bytes> {
+        let http = TestHost::request(method, target, r#"{"state": {"reported": {"a": 1}}}"#);
+        host.api
+            .handle(HttpRequest {
+                client_certificate: Some(certificate.clone()),
+                ..TestHost::received("public", http)
+            })
+            .await
+    }
+
     #[tokio::test]
-    async fn a_certificate_alone_opens_nothing() {
+    async fn the_policies_of_a_device_decide_on_the_data_plane() {
         let host = TestHost::new().await;
-        let request = HttpRequest {
-            client_certificate: Some(Bytes::from_static(b"der")),
-            ..TestHost::received("public", Request::new(Bytes::new()))
-        };
-        let response = host.api.handle(request).await;
-        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let policy = r#"{"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "iot:Publish",
+             "Resource": "arn:aws:iot:us-east-1:123456789012:topic/a/*"},
+            {"Effect": "Allow", "Action": ["iot:UpdateThingShadow", "iot:GetThingShadow"],
+             "Resource": "arn:aws:iot:us-east-1:123456789012:thing/Lamp"}]}"#;
+        let certificate = host.device_certificate(policy).await;
+        for (method, target, expected) in [
+            ("POST", "/topics/a/b", None),
+            ("POST", "/topics/a%2Fb", None),
+            ("POST", "/topics/b", Some("ForbiddenException")),
+            ("POST", "/things/Lamp/shadow", None),
+            ("GET", "/things/Lamp/shadow", None),
+            ("DELETE", "/things/Lamp/shadow", Some("ForbiddenException")),
+            ("GET", "/things/Lamp/shadow?name=n", Some("ForbiddenException")),
+            ("GET", "/things/Lamp2/shadow", Some("ForbiddenException")),
+            ("GET", "/api/things/shadow/ListNamedShadowsForThing/Lamp", Some("ForbiddenException")),
+            // The control plane is not theirs.
+            ("POST", "/things/Lamp", Some("UnknownOperationException")),
+            ("GET", "/keys", Some("UnknownOperationException")),
+            ("GET", "/health", Some("UnknownOperationException")),
+        ] {
+            let response = send_with(&host, &certificate, method, target).await;
+            assert_eq!(TestHost::error_type(&response), expected, "{method} {target}");
+        }
+        assert_eq!(host.metrics.publish_denied.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_registered_opens_nothing() {
+        let host = TestHost::new().await;
+        let response = send_with(&host, &Bytes::from_static(b"der"), "POST", "/topics/a").await;
+        assert_eq!(TestHost::error_type(&response), Some("ForbiddenException"));
+        host.store.fail_next([Some(Fault::Refused)]);
+        let response = send_with(&host, &Bytes::from_static(b"der"), "POST", "/topics/a").await;
+        assert_eq!(TestHost::error_type(&response), Some("ServiceUnavailableException"));
     }
 }

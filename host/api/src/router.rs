@@ -64,7 +64,7 @@ impl Service {
     fn handlers(self) -> &'static [Handlers] {
         match self {
             Self::Iot => &[iot::endpoints::HANDLERS],
-            Self::IotData => &[iot_data::publish::HANDLERS],
+            Self::IotData => &[iot_data::publish::HANDLERS, iot_data::shadows::HANDLERS],
             Self::Gnomon => &[administration::HANDLERS, health::HANDLERS],
         }
     }
@@ -79,6 +79,17 @@ struct Route {
 
 /// Names and decoded values of the labels of a path.
 pub(crate) type Labels = Vec<(String, String)>;
+
+/// The operation that a request asks for.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Which.
+    pub operation: &'static Operation,
+    /// Does it.
+    pub handler: Handler,
+    /// Of the path.
+    pub labels: Labels,
+}
 
 /// The operations of all services.
 pub(crate) struct Router {
@@ -107,7 +118,7 @@ impl Router {
         service: Service,
         method: &Method,
         path: &str,
-    ) -> Result<(&'static Operation, Handler, Labels), ApiError> {
+    ) -> Result<Found, ApiError> {
         let paths = match service {
             Service::Iot => &self.iot,
             Service::IotData => &self.iot_data,
@@ -139,7 +150,7 @@ impl Router {
             })?;
             labels.push((name.to_owned(), value.into_owned()));
         }
-        Ok((operation, handler, labels))
+        Ok(Found { operation, handler, labels })
     }
 }
 
@@ -183,7 +194,7 @@ mod tests {
     fn find(service: Service, method: &Method, path: &str) -> Result<(String, Labels), Exception> {
         Router::new()
             .find(service, method, path)
-            .map(|(operation, _, labels)| (operation.name.to_owned(), labels))
+            .map(|found| (found.operation.name.to_owned(), found.labels))
             .map_err(|error| error.exception)
     }
 

@@ -2,18 +2,26 @@
 
 use crate::keys::{AccessKey, Keys, Role};
 use crate::{Api, Services, sigv4};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
+use gnomon_core::auth::{Authenticator, Authorizers};
 use gnomon_core::broker::Broker;
-use gnomon_core::ids::Account;
+use gnomon_core::ids::{Account, PolicyName};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::SeededRandom;
+use gnomon_core::registry::{CertificateStatus, IssueError, Issued, Issuer, Ports, Registry};
+use gnomon_core::shadow;
 use gnomon_core::storage::{FaultyStore, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
 use http::{Request, Response};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+/// Made for the tests of the registry; valid from 2026 to 2049.
+const DEVICE: &str = include_str!("../../core/tests/data/device-1.pem");
 
 /// An API, what it works on, and an administrator's key.
 pub(crate) struct TestHost {
@@ -25,7 +33,21 @@ pub(crate) struct TestHost {
     pub clock: Arc<ManualClock>,
     pub metrics: Arc<Metrics>,
     pub ready: Arc<AtomicBool>,
+    pub registry: Registry,
     pub key: AccessKey,
+}
+
+/// No test here needs new keys.
+struct NoIssuer;
+
+impl Issuer for NoIssuer {
+    fn issue(&self) -> Result<Issued, IssueError> {
+        Err(IssueError::Failed("tests bring their certificates".to_owned()))
+    }
+
+    fn sign(&self, _: &str) -> Result<String, IssueError> {
+        self.issue().map(|issued| issued.certificate_pem)
+    }
 }
 
 impl TestHost {
@@ -36,19 +58,53 @@ impl TestHost {
         let keys = Keys::new(store.clone(), clock.clone(), random.clone());
         let key = keys.create(Role::Administrator).await.expect("the store is in memory");
         let (broker, metrics, ready) = (Broker::default(), Arc::default(), Arc::default());
+        let limits = Arc::new(Limits::default());
+        let registry = Registry::new(Ports {
+            storage: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            issuer: Arc::new(NoIssuer),
+            account: Account::default(),
+            limits: limits.clone(),
+        });
+        let shadows = shadow::Service::start(
+            store.clone(),
+            broker.clone(),
+            clock.clone(),
+            limits.clone(),
+            Arc::clone(&metrics),
+        );
+        let authenticator =
+            Authenticator::new(registry.clone(), clock.clone(), Authorizers::default());
         let services = Services {
             account: Account::default(),
-            limits: Arc::new(Limits::default()),
+            limits,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             random,
             keys: keys.clone(),
+            authenticator,
             broker: broker.clone(),
+            shadows: Arc::new(shadows),
             endpoint: "iot.example".into(),
             ready: Arc::clone(&ready),
             loopback_listeners: vec!["loopback".into()],
         };
-        Self { api: Api::new(services), store, keys, broker, clock, metrics, ready, key }
+        let api = Api::new(services);
+        Self { api, store, keys, broker, clock, metrics, ready, registry, key }
+    }
+
+    /// An active certificate with this policy, in DER.
+    pub async fn device_certificate(&self, policy: &str) -> Bytes {
+        let name = PolicyName::parse("Device").expect("a name");
+        self.registry.create_policy(&name, policy).await.expect("a policy");
+        let registered =
+            self.registry.register_certificate_without_ca(DEVICE, CertificateStatus::Active);
+        let certificate = registered.await.expect("a certificate");
+        self.registry.attach_policy(&name, &certificate.id).await.expect("both exist");
+        let (_, base64) = DEVICE.split_once("-----\n").expect("PEM begins so");
+        let (base64, _) = base64.split_once("-----").expect("PEM ends so");
+        STANDARD.decode(base64.replace('\n', "")).expect("PEM is base64").into()
     }
 
     /// A request that is not signed.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use gnomon_core::broker::Wakes;
 use gnomon_core::message::{Message, Properties, Publisher, QoS};
 use gnomon_core::packet::UserProperties;
+use gnomon_core::policy::{Action, Resource};
 use gnomon_core::random;
 use gnomon_core::session::reserved;
 use gnomon_core::topic::TopicName;
@@ -41,6 +42,8 @@ async fn publish(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
         trace_id: String,
     }
     let topic = topic(services, call.label("topic"))?;
+    let verdict = call.caller.check(Action::Publish, Resource::Topic(topic.as_str()));
+    verdict.inspect_err(|_| services.metrics.publish_denied.increment())?;
     let payload_bytes_max = services.limits.payload_bytes;
     if call.body.len() > payload_bytes_max as usize {
         return Err(ApiError::new(
@@ -54,7 +57,7 @@ async fn publish(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
             "retained messages are not implemented by this version of Gnomon; leave retain out",
         ));
     }
-    let publisher = Publisher { client_id: None, principal: Some(call.caller.principal()) };
+    let publisher = Publisher { client_id: None, principal: call.caller.principal.clone() };
     let message = Arc::new(Message {
         qos: qos(call)?,
         properties: properties(services, call)?.map(Box::new),

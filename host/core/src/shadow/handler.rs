@@ -9,10 +9,11 @@ use super::request::Request;
 use super::topics::{self, Operation};
 use super::{ShadowError, ShadowId, record};
 use crate::broker::{Broker, Wakes};
+use crate::ids::{ShadowName, ThingName};
 use crate::limits::Limits;
 use crate::message::{Message, Publisher, QoS};
 use crate::metrics::Metrics;
-use crate::storage::{Expect, Storage, StoreError};
+use crate::storage::{Expect, Key, Storage, StoreError};
 use crate::time::{Clock, Timestamp};
 use crate::topic::TopicName;
 use bytes::Bytes;
@@ -128,6 +129,35 @@ impl Handler {
             Ok((Stored::Deleted { version, at_s: context.now.as_secs() }, version))
         };
         Ok(context.deleted(self.change(id, decide).await?))
+    }
+
+    /// See [`super::Service::list_named`].
+    pub(super) async fn list_named(
+        &self,
+        thing: &ThingName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ShadowName>, ShadowError> {
+        // The classic shadow has the first key of its thing, and the prefix of all.
+        let classic = ShadowId { thing: thing.clone(), name: None };
+        let prefix = classic.key();
+        let mut after = Key::new("shadow", &[thing.as_str(), after.unwrap_or_default()]);
+        let mut names = Vec::new();
+        while names.len() < limit {
+            let records = self.store.scan(&prefix, Some(&after), limit - names.len()).await;
+            let records = records.map_err(|error| failed(&classic, &error))?;
+            let Some(last) = records.last() else { break };
+            after = last.key.clone();
+            for record in &records {
+                let stored = record::decode(&record.value);
+                let stored = stored.map_err(|error| failed(&classic, &error))?;
+                let name = record.key.as_str().strip_prefix(prefix.as_str()).unwrap_or_default();
+                if stored.existing().is_some() {
+                    names.extend(ShadowName::parse(name));
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// Replaces what is stored by what `decide` makes of it; decides anew when someone else was

@@ -9,6 +9,7 @@ use super::topics::{self, Operation};
 use super::worker::Worker;
 use super::{ShadowError, ShadowId};
 use crate::broker::{Broker, Delivery, Inbox, Receiver, Wakes};
+use crate::ids::{ShadowName, ThingName};
 use crate::limits::Limits;
 use crate::message::{Publisher, QoS};
 use crate::metrics::Metrics;
@@ -93,6 +94,20 @@ impl Service {
     /// See [`ShadowError`].
     pub async fn delete(&self, id: ShadowId) -> Result<Bytes, ShadowError> {
         self.ask(id, Operation::Delete, Bytes::new()).await
+    }
+
+    /// At most `limit` names of named shadows of the thing behind the name `after`, in the order of
+    /// their bytes. Deleted ones are not among them.
+    ///
+    /// # Errors
+    /// [`ShadowError::Internal`].
+    pub async fn list_named(
+        &self,
+        thing: &ThingName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ShadowName>, ShadowError> {
+        self.entrance.handler.list_named(thing, after, limit).await
     }
 
     async fn ask(
