@@ -83,17 +83,18 @@ fn through_rumqttc(version: Version, bytes: &[u8]) -> Vec<u8> {
     output.to_vec()
 }
 
-/// Not: passwords that are no text, empty user names, a password alone, v5 DISCONNECT without
-/// properties, AUTH.
+/// Not: passwords that are empty or no text, empty user names, a password alone, v5 DISCONNECT
+/// without properties, AUTH.
 fn rumqttc_reads(version: Version, packet: &Packet) -> bool {
     match packet {
         Packet::Connect(connect) => {
             let password = connect.password.as_deref();
-            password.is_none_or(|password| std::str::from_utf8(password).is_ok())
-                && match connect.username.as_deref() {
-                    Some(name) => !name.is_empty(),
-                    None => password.is_none(),
-                }
+            password.is_none_or(|password| {
+                !password.is_empty() && std::str::from_utf8(password).is_ok()
+            }) && match connect.username.as_deref() {
+                Some(name) => !name.is_empty(),
+                None => password.is_none(),
+            }
         }
         Packet::Disconnect(disconnect) => {
             version == V311
