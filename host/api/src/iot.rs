@@ -1,3 +1,4 @@
 //! The control plane (scope `iot`), one module per kind of resource.
 
 pub(crate) mod endpoints;
+pub(crate) mod rules;

@@ -33,8 +33,8 @@ use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::{self, Random};
-use gnomon_core::shadow;
 use gnomon_core::time::Clock;
+use gnomon_core::{rules, shadow};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use keys::{Keys, Role};
@@ -66,6 +66,8 @@ pub struct Services {
     pub broker: Broker,
     /// The shadows.
     pub shadows: Arc<shadow::Service>,
+    /// The topic rules.
+    pub rules: rules::Engine,
     /// Host that devices connect to, without scheme and port; what `DescribeEndpoint` says.
     pub endpoint: Arc<str>,
     /// What `GetHealth` says; set by whoever starts and stops the host.

@@ -2,20 +2,23 @@
 
 use crate::keys::{AccessKey, Keys, Role};
 use crate::{Api, Services, sigv4};
+use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use gnomon_core::actions::{Action, ActionContext, ActionError, Actions, Failure};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{Authenticator, Authorizers};
 use gnomon_core::broker::Broker;
-use gnomon_core::ids::{Account, PolicyName};
+use gnomon_core::ids::{Account, PluginName, PolicyName};
 use gnomon_core::limits::Limits;
+use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::SeededRandom;
 use gnomon_core::registry::{CertificateStatus, IssueError, Issued, Issuer, Ports, Registry};
-use gnomon_core::shadow;
 use gnomon_core::storage::{FaultyStore, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
+use gnomon_core::{rules, shadow};
 use http::{Request, Response};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -50,6 +53,26 @@ impl Issuer for NoIssuer {
     }
 }
 
+/// The plugin `console` is loaded, and does nothing.
+struct OnePlugin;
+
+impl Actions for OnePlugin {
+    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Action>> {
+        (plugin.as_str() == "console").then(|| Arc::new(Self) as Arc<dyn Action>)
+    }
+}
+
+#[async_trait]
+impl Action for OnePlugin {
+    async fn invoke(
+        &self,
+        _: &ActionContext,
+        _: &[Arc<Message>],
+    ) -> Result<Vec<Failure>, ActionError> {
+        Ok(Vec::new())
+    }
+}
+
 impl TestHost {
     pub async fn new() -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
@@ -74,6 +97,16 @@ impl TestHost {
             limits.clone(),
             Arc::clone(&metrics),
         );
+        let rules = rules::Engine::start(rules::Ports {
+            storage: store.clone(),
+            broker: broker.clone(),
+            actions: Arc::new(OnePlugin),
+            clock: clock.clone(),
+            random: random.clone(),
+            metrics: Arc::clone(&metrics),
+            limits: Limits::default(),
+        })
+        .await;
         let authenticator =
             Authenticator::new(registry.clone(), clock.clone(), Authorizers::default());
         let services = Services {
@@ -86,6 +119,7 @@ impl TestHost {
             authenticator,
             broker: broker.clone(),
             shadows: Arc::new(shadows),
+            rules: rules.expect("the store is in memory"),
             endpoint: "iot.example".into(),
             ready: Arc::clone(&ready),
             loopback_listeners: vec!["loopback".into()],
