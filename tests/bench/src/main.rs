@@ -1,0 +1,134 @@
+//! `gnomon-bench`: measures Gnomon beside its peers on this machine and prints tables.
+//!
+//! In: what to measure, and for how long. Out: tables for people, or `--json` for programs.
+//! Asserts no times: figures of different machines do not compare, a ratio within one run does.
+//! Reading order: `broker` (with `mqtt`, the load, and `process`, the brokers), `rules`,
+//! `shadow`; `table` prints.
+
+mod broker;
+mod mqtt;
+mod process;
+mod rules;
+mod shadow;
+mod table;
+
+use clap::{Parser, ValueEnum};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use table::Table;
+
+/// A benchmark ends with the first error, whatever it is; the text says what to do.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measure Gnomon beside its peers; prints tables, asserts no times.
+#[derive(Parser)]
+#[command(name = "gnomon-bench", version)]
+struct Arguments {
+    /// What to measure.
+    #[arg(value_enum, default_value_t)]
+    what: What,
+    /// Print one JSON document instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Seconds that one case is measured.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    seconds: f64,
+    /// Rounds of the broker's cases; the median is shown.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// The host to measure; by default the binary `gnomon` beside this one.
+    #[arg(long)]
+    gnomon: Option<PathBuf>,
+    /// Where durable benchmarks write; by default beside this binary. Name a folder on the disk
+    /// that matters: memory posing as a disk measures nothing.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// CPU per million messages and memory per connection, beside mosquitto.
+    Broker,
+    /// Evaluations of Rules SQL per CPU second, beside native code.
+    Rules,
+    /// Durable shadow updates per second, beside the disk's own rate.
+    Shadow,
+    /// Everything.
+    #[default]
+    All,
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=60.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number from 0.1 to 60".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(tables) => {
+            show(&tables, arguments.json);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Vec<Table>> {
+    if cfg!(debug_assertions) {
+        progress("built without optimization: add --release for figures that mean something");
+    }
+    let measured = Duration::from_secs_f64(arguments.seconds);
+    let is_asked = |what| arguments.what == what || arguments.what == What::All;
+    let mut tables = Vec::new();
+    if is_asked(What::Broker) {
+        let plan = broker::Plan { measured, rounds: arguments.rounds };
+        tables.extend(broker::measure(&plan, arguments.gnomon.as_deref())?);
+    }
+    if is_asked(What::Rules) {
+        tables.push(rules::measure(measured)?);
+    }
+    if is_asked(What::Shadow) {
+        let folder = match &arguments.folder {
+            Some(folder) => folder.clone(),
+            None => std::env::current_exe()?.with_file_name(""),
+        };
+        tables.push(shadow::measure(measured, &folder)?);
+    }
+    Ok(tables)
+}
+
+#[allow(clippy::print_stdout, reason = "the tables are what the command is for")]
+fn show(tables: &[Table], json: bool) {
+    if json {
+        println!("{:#}", serde_json::json!({ "tables": tables }));
+        return;
+    }
+    for table in tables {
+        println!("{table}");
+    }
+}
+
+/// A line about what is being measured: all cases together take minutes.
+#[allow(clippy::print_stderr, reason = "a command speaks to its user")]
+fn progress(line: &str) {
+    eprintln!("{line}");
+}
+
+#[allow(clippy::print_stderr, reason = "a command speaks to its user")]
+fn complain(error: &dyn Error) {
+    eprint!("error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprint!(": {cause}");
+        source = cause.source();
+    }
+    eprintln!();
+}

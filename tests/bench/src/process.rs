@@ -1,0 +1,281 @@
+//! The brokers as processes: started with a configuration of our own on loopback, measured
+//! through `/proc`, ended when dropped.
+//!
+//! In: which broker. Out: its address, CPU time and resident memory.
+//! Not here: what is done with it (`broker`, `mqtt`).
+
+use crate::Result;
+use gnomon_api::Client;
+use gnomon_core::time::{Clock, SystemClock};
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+/// From the start of a process until it takes connections.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two looks whether it does.
+const START_POLL: Duration = Duration::from_millis(50);
+
+/// Messages under way to one client; the credits of the load stay below it.
+const INFLIGHT_MESSAGES: u16 = 100;
+
+/// Which broker is measured.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Eclipse Mosquitto, this binary.
+    Mosquitto(PathBuf),
+    /// This binary of ours.
+    Gnomon(PathBuf),
+}
+
+impl Kind {
+    /// The mosquitto of this machine, if there is one.
+    pub fn find_mosquitto() -> Option<Self> {
+        // Debian installs it where the PATH of a user does not lead.
+        let candidates = ["mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
+        let runs = |path: &str| {
+            let mut command = Command::new(path);
+            command.arg("-h").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok()
+        };
+        candidates.into_iter().find(|path| runs(path)).map(|path| Self::Mosquitto(path.into()))
+    }
+
+    /// The host at this path; by default the one beside the running binary.
+    pub fn find_gnomon(path: Option<&Path>) -> Result<Self> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => std::env::current_exe()?.with_file_name("gnomon"),
+        };
+        if path.is_file() {
+            return Ok(Self::Gnomon(path));
+        }
+        let path = path.display();
+        Err(format!(
+            "there is no host at {path}; build it with `cargo build --release -p gnomon`, or name \
+             one with --gnomon"
+        )
+        .into())
+    }
+
+    /// For tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mosquitto(_) => "mosquitto",
+            Self::Gnomon(_) => "gnomon",
+        }
+    }
+
+    /// Starts the broker and waits until it takes connections.
+    pub async fn start(&self) -> Result<Process> {
+        let folder = tempfile::Builder::new().prefix("gnomon-bench-").tempdir()?;
+        match self {
+            Self::Mosquitto(binary) => start_mosquitto(binary, folder).await,
+            Self::Gnomon(binary) => start_gnomon(binary, folder).await,
+        }
+    }
+}
+
+/// A running broker; dropping it ends it.
+pub struct Process {
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Process {
+    /// Where it takes MQTT without TLS and credentials.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// CPU time that the process has taken so far, of all its threads, in steps of 10 ms.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let ticks = cpu_ticks(&stat).ok_or("/proc/<pid>/stat does not look as proc(5) says")?;
+        let millis = ticks * 1_000 / rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_millis(millis))
+    }
+
+    /// Resident memory in bytes (`VmRSS`).
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 =
+            line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?.parse()?;
+        Ok(kib * 1_024)
+    }
+
+    fn spawn(command: &mut Command, folder: TempDir, address: SocketAddr) -> Result<Self> {
+        let log = File::create(folder.path().join(LOG))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn()?;
+        Ok(Self { child, address, folder })
+    }
+
+    /// Waits until `ready` has an answer; fails when the process ends before.
+    async fn wait_for<T>(&mut self, ready: impl AsyncFn(&Path) -> Option<T>) -> Result<T> {
+        let end = SystemClock.now() + START_TIMEOUT;
+        loop {
+            if let Some(answer) = ready(self.folder.path()).await {
+                return Ok(answer);
+            }
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || SystemClock.now() > end {
+                let log = fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+                let pid = self.child.id();
+                let what = ended.map_or("is not ready".into(), |status| format!("ended: {status}"));
+                return Err(format!("the broker (process {pid}) {what}\n{log}").into());
+            }
+            sleep(START_POLL).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Its data is thrown away: no need to let it finish. Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a broker printed; shown when it does not start.
+const LOG: &str = "log";
+
+async fn start_mosquitto(binary: &Path, folder: TempDir) -> Result<Process> {
+    // It cannot choose a port itself; nobody else is likely to take this one in between.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let config = folder.path().join("mosquitto.conf");
+    // As Gnomon: no disk, no log lines, no delayed packets; queues that the credit cannot fill.
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\n\
+         max_inflight_messages {INFLIGHT_MESSAGES}\nmax_queued_messages 0\nset_tcp_nodelay true\n"
+    );
+    fs::write(&config, text)?;
+    let mut process = Process::spawn(Command::new(binary).arg("-c").arg(config), folder, address)?;
+    let connect = async |_: &Path| tokio::net::TcpStream::connect(address).await.ok();
+    process.wait_for(connect).await?;
+    Ok(process)
+}
+
+/// A plain listener on loopback beside the usual ones, all on ports that are free.
+const GNOMON_CONFIG: &str = r#"
+[listeners.bench]
+bind = "127.0.0.1:0"
+protocol = "mqtt"
+tls = false
+anonymous_policy = "BenchPolicy"
+[listeners.mqtt]
+bind = "127.0.0.1:0"
+[listeners.https]
+bind = "127.0.0.1:0"
+[listeners.api]
+bind = "127.0.0.1:0"
+"#;
+
+async fn start_gnomon(binary: &Path, folder: TempDir) -> Result<Process> {
+    let config = folder.path().join("gnomon.toml");
+    let data = folder.path().join("data");
+    fs::write(&config, GNOMON_CONFIG)?;
+    let mut command = Command::new(binary);
+    command.arg("up").arg("--data").arg(&data).arg("--config").arg(config);
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut process = Process::spawn(&mut command, folder, nowhere)?;
+    let status = process.wait_for(async |_| Status::ask(binary, &data)).await?;
+    create_policy(&data, status.listener("api")?).await?;
+    process.address = status.listener("bench")?;
+    Ok(process)
+}
+
+/// `gnomon status --json`, as far as it matters here.
+#[derive(Deserialize)]
+struct Status {
+    ready: bool,
+    #[serde(default)]
+    listeners: Vec<StatusListener>,
+}
+
+#[derive(Deserialize)]
+struct StatusListener {
+    name: String,
+    address: SocketAddr,
+}
+
+impl Status {
+    /// The status of a host that is ready.
+    fn ask(binary: &Path, data: &Path) -> Option<Self> {
+        let mut command = Command::new(binary);
+        command.arg("status").arg("--json").arg("--data").arg(data).stdin(Stdio::null());
+        let output = command.output().ok()?;
+        let status: Self = serde_json::from_slice(&output.stdout).ok()?;
+        status.ready.then_some(status)
+    }
+
+    fn listener(&self, name: &str) -> Result<SocketAddr> {
+        let found = self.listeners.iter().find(|listener| listener.name == name);
+        Ok(found.ok_or_else(|| format!("the host has no listener {name}"))?.address)
+    }
+}
+
+/// The policy of anonymous clients on the listener `bench`: everything.
+async fn create_policy(data: &Path, api: SocketAddr) -> Result<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct KeyFile {
+        access_key_id: String,
+        secret_access_key: String,
+    }
+    let key = fs::read(data.join("keys/administrator.json"))?;
+    let key: KeyFile = serde_json::from_slice(&key)?;
+    let (id, secret) = (&key.access_key_id, &key.secret_access_key);
+    let client =
+        Client::new(&format!("http://{api}"), "us-east-1", id, secret, Arc::new(SystemClock))?;
+    let document = json!({
+        "Version": "2012-10-17",
+        "Statement": [{ "Effect": "Allow", "Action": "iot:*", "Resource": "*" }],
+    });
+    let body = json!({ "policyDocument": document.to_string() }).to_string();
+    client.call("iot", Method::POST, &["policies", "BenchPolicy"], &[], body).await?;
+    Ok(())
+}
+
+/// utime + stime: fields 14 and 15 of proc(5); the name in field 2 may hold anything but `)`.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+/// Allows this process and those it starts as many files as the system lets them; returns how
+/// many.
+pub fn raise_file_limit() -> io::Result<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_process_does_not_move_the_fields() {
+        let stat = "7 (a) b 1 2) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 5 6 20 0 1 0 99 1 2";
+        assert_eq!(cpu_ticks(stat), Some(42));
+        assert_eq!(cpu_ticks("7 (gnomon) S 1"), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! `shadow`: durable updates of device shadows per second, beside the disk's own rate.
+//!
+//! In: how long, and a folder on the disk that matters. Out: a table. Each device waits for the
+//! answer to its update before it sends the next, so devices are also the updates under way, and
+//! what they gain over the disk's rate is what the group commit gives.
+//! Not here: MQTT (`broker` measures that); the updates enter where the REST API's do.
+
+use crate::table::{Cell, Table};
+use crate::{Result, progress};
+use bytes::Bytes;
+use gnomon_core::broker::Broker;
+use gnomon_core::ids::ThingName;
+use gnomon_core::limits::Limits;
+use gnomon_core::metrics::Metrics;
+use gnomon_core::shadow::{Service, ShadowId};
+use gnomon_core::time::{Clock, SystemClock};
+use gnomon_store::{Options, RedbStore};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Bytes of one raw append: about what one small shadow takes.
+const RAW_BYTES: usize = 256;
+
+/// Things whose shadows are updated at the same time.
+const CASES: [(&str, u32); 3] = [("1 device", 1), ("100 devices", 100), ("10,000 devices", 10_000)];
+
+/// Measures in a temporary folder inside `folder`.
+pub fn measure(measured: Duration, folder: &Path) -> Result<Table> {
+    let mut table = Table::new(
+        "Shadow: durable updates per second",
+        &["case", "per second", "p50 ms", "p99 ms", "times the disk's rate"],
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Half before and half after: a disk that slows down meets both.
+    progress("shadow: append and fdatasync");
+    let mut raw = append(measured / 2, folder)?;
+    let mut updates = Vec::new();
+    for (name, devices) in CASES {
+        progress(&format!("shadow: {name}"));
+        updates.push((name, runtime.block_on(update(devices, measured, folder))?));
+    }
+    raw.join(append(measured / 2, folder)?);
+
+    let raw_rate = raw.per_second();
+    table.row(raw.into_row(&format!("raw append of {RAW_BYTES} B + fdatasync"), raw_rate));
+    for (name, durations) in updates {
+        table.row(durations.into_row(name, raw_rate));
+    }
+    table.note("Every device has one update under way; p50 and p99 are until it is durable.");
+    Ok(table)
+}
+
+/// How long operations took.
+#[derive(Default)]
+struct Durations {
+    each: Vec<Duration>,
+    /// From the first start to the last end.
+    wall: Duration,
+}
+
+impl Durations {
+    fn join(&mut self, other: Self) {
+        self.each.extend(other.each);
+        self.wall += other.wall;
+    }
+
+    fn per_second(&self) -> f64 {
+        self.each.len() as f64 / self.wall.as_secs_f64()
+    }
+
+    fn into_row(mut self, name: &str, raw_rate: f64) -> [Cell; 5] {
+        self.each.sort_unstable();
+        let rate = self.per_second();
+        let [p50, p99] = [50, 99].map(|percent| percentile(&self.each, percent));
+        [
+            name.into(),
+            Cell::Number(rate),
+            p50.map(millis).into(),
+            p99.map(millis).into(),
+            Cell::Number(rate / raw_rate),
+        ]
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// The smallest one that `percent` of them do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
+/// What the disk itself can do: one small append after another, each made durable.
+fn append(measured: Duration, folder: &Path) -> Result<Durations> {
+    let folder = temporary(folder)?;
+    let mut file = File::create(folder.path().join("raw"))?;
+    let bytes = [0x55; RAW_BYTES];
+    let mut durations = Durations::default();
+    let start = SystemClock.now();
+    while start.elapsed() < measured {
+        let begin = SystemClock.now();
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        durations.each.push(begin.elapsed());
+    }
+    durations.wall = start.elapsed();
+    Ok(durations)
+}
+
+async fn update(devices: u32, measured: Duration, folder: &Path) -> Result<Durations> {
+    let folder = temporary(folder)?;
+    let metrics = Arc::new(Metrics::default());
+    let store = Arc::new(RedbStore::open(folder.path(), &Options::default(), metrics.clone())?);
+    let limits = Arc::new(Limits::default());
+    let (broker, clock) = (Broker::default(), Arc::new(SystemClock));
+    let service = Arc::new(Service::start(store.clone(), broker, clock, limits, metrics));
+
+    // The first update makes the shadow; what is measured is an update of one that is there.
+    run(devices, Duration::ZERO, &service).await?;
+    let durations = run(devices, measured, &service).await?;
+    service.shutdown().await;
+    store.close().await;
+    Ok(durations)
+}
+
+/// Lets every device update its shadow until the time is up, once at least.
+async fn run(devices: u32, measured: Duration, service: &Arc<Service>) -> Result<Durations> {
+    let start = SystemClock.now();
+    let end = start + measured;
+    let mut tasks = JoinSet::new();
+    for number in 0..devices {
+        let thing = ThingName::parse(&format!("sensor-{number}"))?;
+        tasks.spawn(device(service.clone(), ShadowId { thing, name: None }, end));
+    }
+    let mut durations = Durations::default();
+    while let Some(ended) = tasks.join_next().await {
+        durations.each.extend(ended??);
+    }
+    durations.wall = start.elapsed();
+    Ok(durations)
+}
+
+async fn device(service: Arc<Service>, id: ShadowId, end: Instant) -> Result<Vec<Duration>> {
+    let mut durations = Vec::new();
+    loop {
+        let begin = SystemClock.now();
+        let count = durations.len();
+        let request = format!(r#"{{"state":{{"reported":{{"temp":21.5,"count":{count}}}}}}}"#);
+        service.update(id.clone(), Bytes::from(request)).await?;
+        durations.push(begin.elapsed());
+        if SystemClock.now() >= end {
+            return Ok(durations);
+        }
+    }
+}
+
+fn temporary(folder: &Path) -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("gnomon-bench-").tempdir_in(folder)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_those_that_were_measured() {
+        let sorted: Vec<_> = (1..=200).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&sorted, 50), Some(Duration::from_millis(100)));
+        assert_eq!(percentile(&sorted, 99), Some(Duration::from_millis(198)));
+        assert_eq!(percentile(&sorted[..1], 99), Some(Duration::from_millis(1)));
+        assert_eq!(percentile(&[], 50), None);
+    }
+}
