@@ -1,7 +1,7 @@
 //! Errors as AWS's SDKs read them: a status, `x-amzn-ErrorType`, and a JSON body with the message.
 //!
 //! In: what an operation could not do ([`ApiError`]). Out: the HTTP response. Not here: success
-//! ([`crate::router::Answer`]), the request id (`Api` puts it on every response).
+//! ([`crate::call::Answer`]), the request id (`Api` puts it on every response).
 
 use bytes::Bytes;
 use gnomon_core::ids::NameError;

@@ -3,8 +3,10 @@
 //! In: whole requests, by the port [`gnomon_core::adapter::HttpHandler`]. Out: whole responses.
 //! Not here: sockets (`gnomon-gateway`), what things, rules and shadows are (`gnomon-core`).
 //!
-//! A request passes [`sigv4`] (who signed it), `router` (which operation it is), the role of its
-//! key ([`keys`]), and then the handler of its operation, in the module of its resource.
+//! A request passes `signature` (who signed it, by [`sigv4`] and [`keys`]), `router` (which
+//! operation it is, of the service that the signature names), the role of its key, and then the
+//! handler of its operation, in the module of its resource. A device signs nothing: it shows its
+//! certificate, its policies decide, and only the data plane is open to it.
 
 mod administration;
 mod call;

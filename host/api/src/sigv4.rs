@@ -2,7 +2,7 @@
 //!
 //! In: the parts and the body of a request. Out: a [`Claim`] (what the request says about itself),
 //! then proof that the holder of the secret made it; or, for our own clients, the signed request.
-//! Not here: whose secret it is ([`crate::keys`]), what the key may do ([`crate::router`]).
+//! Not here: whose secret it is ([`crate::keys`]), what the key may do ([`crate::Api`]).
 //!
 //! Source: AWS General Reference, "Signature Version 4 signing process". Where clients disagree
 //! on the canonical form of a path (empty and dot segments) the request is refused, so what was
