@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use gnomon_core::ids::Principal;
 use gnomon_core::policy::{Action, Permissions, Resource};
+use gnomon_core::registry::PageRequest;
 use gnomon_core::time::Timestamp;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -146,11 +147,21 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// The same for the registry.
+    pub(crate) fn request(&self) -> PageRequest<'_> {
+        PageRequest { limit: self.limit, after: self.after.as_deref() }
+    }
+
     /// What a client sends back to get the next page; `None` when this one, of `len` items, is
     /// not full and so the last.
     pub(crate) fn next_token(&self, len: usize, last: Option<&str>) -> Option<String> {
-        last.filter(|_| len >= self.limit).map(|last| URL_SAFE_NO_PAD.encode(last))
+        last.filter(|_| len >= self.limit).map(encode_token)
     }
+}
+
+/// What a client sends back to get the page behind the item with this key.
+pub(crate) fn encode_token(last: &str) -> String {
+    URL_SAFE_NO_PAD.encode(last)
 }
 
 /// Longest page token in bytes: names have at most 128, and base64 makes a third more of them.

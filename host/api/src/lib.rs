@@ -35,6 +35,7 @@ use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::{self, Random};
+use gnomon_core::registry::Registry;
 use gnomon_core::time::Clock;
 use gnomon_core::{rules, shadow};
 use http::request::Parts;
@@ -64,6 +65,8 @@ pub struct Services {
     pub keys: Keys,
     /// Who calls without a signature: devices, on the data plane only.
     pub authenticator: Authenticator,
+    /// Things, certificates and policies.
+    pub registry: Registry,
     /// Where `Publish` publishes.
     pub broker: Broker,
     /// The shadows.

@@ -63,7 +63,14 @@ impl Service {
     /// Every module that has handlers for the service.
     fn handlers(self) -> &'static [Handlers] {
         match self {
-            Self::Iot => &[iot::endpoints::HANDLERS, iot::rules::HANDLERS],
+            Self::Iot => &[
+                iot::certificates::HANDLERS,
+                iot::endpoints::HANDLERS,
+                iot::policies::HANDLERS,
+                iot::principals::HANDLERS,
+                iot::rules::HANDLERS,
+                iot::things::HANDLERS,
+            ],
             Self::IotData => &[iot_data::publish::HANDLERS, iot_data::shadows::HANDLERS],
             Self::Gnomon => &[administration::HANDLERS, health::HANDLERS],
         }

@@ -15,13 +15,15 @@ use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::SeededRandom;
-use gnomon_core::registry::{CertificateStatus, IssueError, Issued, Issuer, Ports, Registry};
+use gnomon_core::registry::{CertificateStatus, Ports, Registry};
 use gnomon_core::storage::{FaultyStore, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
 use gnomon_core::{rules, shadow};
-use http::{Request, Response};
+use gnomon_pki::Authority;
+use http::{HeaderValue, Request, Response};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tempfile::TempDir;
 
 /// Made for the tests of the registry; valid from 2026 to 2049.
 const DEVICE: &str = include_str!("../../core/tests/data/device-1.pem");
@@ -38,19 +40,8 @@ pub(crate) struct TestHost {
     pub ready: Arc<AtomicBool>,
     pub registry: Registry,
     pub key: AccessKey,
-}
-
-/// No test here needs new keys.
-struct NoIssuer;
-
-impl Issuer for NoIssuer {
-    fn issue(&self) -> Result<Issued, IssueError> {
-        Err(IssueError::Failed("tests bring their certificates".to_owned()))
-    }
-
-    fn sign(&self, _: &str) -> Result<String, IssueError> {
-        self.issue().map(|issued| issued.certificate_pem)
-    }
+    /// Where the certificate authority lies.
+    _folder: TempDir,
 }
 
 /// The plugin `console` is loaded, and does nothing.
@@ -82,11 +73,14 @@ impl TestHost {
         let key = keys.create(Role::Administrator).await.expect("the store is in memory");
         let (broker, metrics, ready) = (Broker::default(), Arc::default(), Arc::default());
         let limits = Arc::new(Limits::default());
+        let folder = tempfile::tempdir().expect("tests may write temporary files");
+        let authority = Authority::open_or_create(folder.path(), clock.clone(), random.clone())
+            .expect("the folder is empty and writable");
         let registry = Registry::new(Ports {
             storage: store.clone(),
             clock: clock.clone(),
             random: random.clone(),
-            issuer: Arc::new(NoIssuer),
+            issuer: Arc::new(authority),
             account: Account::default(),
             limits: limits.clone(),
         });
@@ -117,6 +111,7 @@ impl TestHost {
             random,
             keys: keys.clone(),
             authenticator,
+            registry: registry.clone(),
             broker: broker.clone(),
             shadows: Arc::new(shadows),
             rules: rules.expect("the store is in memory"),
@@ -125,7 +120,7 @@ impl TestHost {
             loopback_listeners: vec!["loopback".into()],
         };
         let api = Api::new(services);
-        Self { api, store, keys, broker, clock, metrics, ready, registry, key }
+        Self { api, store, keys, broker, clock, metrics, ready, registry, key, _folder: folder }
     }
 
     /// An active certificate with this policy, in DER.
@@ -191,6 +186,50 @@ impl TestHost {
         let mut request = Self::request(method, target, body);
         self.sign(&mut request, key, service);
         self.send(request).await
+    }
+
+    /// Calls an operation of the control plane that must succeed.
+    pub async fn iot(&self, method: &str, target: &str, body: &str) -> serde_json::Value {
+        Self::success(&self.call("iot", method, target, body).await)
+    }
+
+    /// The same with headers instead of a body.
+    pub async fn iot_with(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&'static str, &str)],
+    ) -> serde_json::Value {
+        let mut request = Self::request(method, target, "");
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).expect("tests send headers that exist");
+            request.headers_mut().insert(*name, value);
+        }
+        self.sign(&mut request, &self.key, "iot");
+        Self::success(&self.send(request).await)
+    }
+
+    fn success(response: &Response<Bytes>) -> serde_json::Value {
+        let json = Self::json(response);
+        assert_eq!(Self::error_type(response), None, "{json}");
+        json
+    }
+
+    /// Calls an operation of the control plane that must fail so, with these words in its message.
+    pub async fn check_refused(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+        exception: &str,
+        says: &str,
+    ) {
+        let response = self.call("iot", method, target, body).await;
+        let json = Self::json(&response);
+        let found = Self::error_type(&response);
+        assert_eq!(found, Some(exception), "{method} {target} {body}: {json}");
+        let message = json["message"].as_str().expect("errors have a message");
+        assert!(message.contains(says), "{method} {target}: {message:?} does not say {says:?}");
     }
 
     /// What an SDK sees as the error's class; `None` for a success.
