@@ -54,12 +54,11 @@ fn cases() -> impl Iterator<Item = (String, Scenario)> {
     let shapes = [("fan-in", 50, 1, FAN_IN_CREDIT), ("fan-out", 1, 100, FAN_OUT_CREDIT)];
     shapes.into_iter().flat_map(|(shape, publishers, subscribers, credit)| {
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce];
-        let variants = qos.into_iter().flat_map(|qos| [(qos, 64), (qos, 1_024)]);
-        variants.map(move |(qos, payload_bytes)| {
-            let name = format!(
-                "{shape} {publishers} -> {subscribers}, QoS {}, {payload_bytes} B",
-                qos as u8
-            );
+        let sizes = |qos| [(qos, 64, "64 B"), (qos, 1_024, "1 KiB")];
+        let variants = qos.into_iter().flat_map(sizes);
+        variants.map(move |(qos, payload_bytes, size)| {
+            let qos_level = qos as u8;
+            let name = format!("{shape} {publishers} -> {subscribers}, QoS {qos_level}, {size}");
             (name, Scenario { publishers, subscribers, qos, payload_bytes, credit })
         })
     })
@@ -68,7 +67,16 @@ fn cases() -> impl Iterator<Item = (String, Scenario)> {
 async fn measure_cpu(plan: &Plan, kinds: &[Kind]) -> Result<Table> {
     let mut table = Table::new(
         "Broker: CPU seconds of its process per million messages delivered",
-        &["case", "mosquitto", "gnomon", "ratio", "mosquitto msg/s", "gnomon msg/s", "lost"],
+        &[
+            "case",
+            "mosquitto",
+            "gnomon",
+            "ratio",
+            "mosquitto msg/s",
+            "gnomon msg/s",
+            "mosquitto lost",
+            "gnomon lost",
+        ],
     );
     let mut processes = Vec::new();
     for kind in kinds {
@@ -89,8 +97,8 @@ async fn measure_cpu(plan: &Plan, kinds: &[Kind]) -> Result<Table> {
             ["mosquitto", "gnomon"].map(|broker| median(of(broker).map(|(_, sample)| sample)));
         let cost = |sample: Option<&Sample>| sample.map(cpu_per_million);
         let rate = |sample: Option<&Sample>| sample.map(delivered_per_second);
+        let lost = |broker| of(broker).map(|(_, sample)| sample.lost).reduce(|a, b| a + b);
         let ratio = cost(gnomon).zip(cost(mosquitto)).map(|(ours, theirs)| ours / theirs);
-        let lost = samples.iter().map(|(_, sample)| sample.lost).sum();
         table.row([
             Cell::Text(name),
             cost(mosquitto).into(),
@@ -98,7 +106,8 @@ async fn measure_cpu(plan: &Plan, kinds: &[Kind]) -> Result<Table> {
             ratio.into(),
             rate(mosquitto).into(),
             rate(gnomon).into(),
-            Cell::Count(lost),
+            lost("mosquitto").into(),
+            lost("gnomon").into(),
         ]);
     }
     table.note(format!(

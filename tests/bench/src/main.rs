@@ -6,6 +6,7 @@
 //! `shadow`; `table` prints.
 
 mod broker;
+mod cpu;
 mod mqtt;
 mod process;
 mod rules;

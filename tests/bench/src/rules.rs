@@ -3,6 +3,7 @@
 //! In: how long. Out: a table, with a native filter of the same question beside each statement:
 //! what a programmer would have written by hand, with serde.
 
+use crate::cpu::Rate;
 use crate::table::{Cell, Table};
 use crate::{Result, progress};
 use gnomon_core::message::{Message, Publisher};
@@ -10,7 +11,6 @@ use gnomon_core::random::SeededRandom;
 use gnomon_core::rules::sql::{self, Input, Statement};
 use gnomon_core::time::Timestamp;
 use gnomon_core::topic::TopicName;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -55,19 +55,26 @@ pub fn measure(measured: Duration) -> Result<Table> {
         }
         let [mut by_rule, mut by_native] = [Rate::default(); 2];
         for _ in 0..TURNS {
-            by_rule.run(measured / TURNS, rule);
-            by_native.run(measured / TURNS, native);
+            by_rule.run(measured / TURNS, || repeat(rule))?;
+            by_native.run(measured / TURNS, || repeat(native))?;
         }
         table.row([
             name.into(),
             Cell::Number(by_rule.per_second()),
             Cell::Number(by_native.per_second()),
             Cell::Number(by_rule.per_second() / by_native.per_second()),
-            Cell::Number(1e9 / by_rule.per_second()),
+            Cell::Number(by_rule.nanos()),
         ]);
     }
     table.note("Native: serde_json into a struct of the fields that are compared, then `if`.");
     Ok(table)
+}
+
+fn repeat(question: impl Fn() -> bool) -> Result<u32> {
+    for _ in 0..BATCH {
+        black_box(question());
+    }
+    Ok(BATCH)
 }
 
 type Native = fn(&[u8]) -> bool;
@@ -140,40 +147,6 @@ fn message(payload: String) -> Result<Message> {
     let topic = TopicName::parse("sensor/temp")?;
     let publisher = Arc::new(Publisher::default());
     Ok(Message::new(topic, payload, publisher, Timestamp::from_millis(0)))
-}
-
-/// Runs of a function and the CPU time they took.
-#[derive(Clone, Copy, Default)]
-struct Rate {
-    runs: u64,
-    cpu: Duration,
-}
-
-impl Rate {
-    fn run(&mut self, at_least: Duration, function: impl Fn() -> bool) {
-        let start = thread_cpu();
-        loop {
-            for _ in 0..BATCH {
-                black_box(function());
-            }
-            self.runs += u64::from(BATCH);
-            let taken = thread_cpu().saturating_sub(start);
-            if taken >= at_least {
-                self.cpu += taken;
-                return;
-            }
-        }
-    }
-
-    fn per_second(&self) -> f64 {
-        self.runs as f64 / self.cpu.as_secs_f64()
-    }
-}
-
-/// CPU time of this thread.
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).expect("CPU time is not negative")
 }
 
 #[cfg(test)]
