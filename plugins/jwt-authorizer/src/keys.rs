@@ -19,7 +19,8 @@ use rsa::traits::PublicKeyParts;
 use serde::Deserialize;
 use sha2::Sha256;
 
-/// Each costs time when a token says no `kid`: 16 RSA signatures are within a call's limit.
+/// Each costs time when a token says no `kid`: 0.3 ms with 2048 bits of RSA, 1.5 ms with 4096 and
+/// 0.9 ms on P-256, measured as WebAssembly. 16 x 1.5 ms = 24 ms of the 50 ms that a call has.
 const KEYS_MAX: usize = 16;
 
 /// Bits of RSA keys: fewer are weak (RFC 7518, 3.3), more cost too much time.
