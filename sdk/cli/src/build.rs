@@ -71,7 +71,8 @@ pub enum BuildError {
     },
 }
 
-/// Builds plugins of the workspace around `workspace_dir`, all of them when `names` is empty.
+/// Builds plugins of the workspace around `workspace_dir`; when `names` is empty all of them
+/// but those with `test = true` in `[package.metadata.gnomon]`.
 /// Cargo's own progress goes to standard error; `progress` gets the lines in between.
 ///
 /// # Errors
@@ -97,6 +98,8 @@ struct Source {
     name: String,
     package: String,
     manifest: PathBuf,
+    /// For tests: built only when it is named.
+    is_test: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,6 +112,8 @@ struct Metadata {
 struct Package {
     name: String,
     manifest_path: PathBuf,
+    #[serde(default)]
+    metadata: serde_json::Value,
 }
 
 fn metadata(dir: &Path) -> Result<Metadata, BuildError> {
@@ -141,8 +146,9 @@ impl Metadata {
                 path: path.clone(),
                 reason: e.to_string().trim_end().into(),
             })?;
-            let (name, package) = (manifest.name, package.name.clone());
-            plugins.push(Source { name, package, manifest: path });
+            let (name, package_name) = (manifest.name, package.name.clone());
+            let is_test = package.metadata["gnomon"]["test"] == true;
+            plugins.push(Source { name, package: package_name, manifest: path, is_test });
         }
         plugins.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(plugins)
@@ -157,7 +163,10 @@ fn choose(plugins: Vec<Source>, names: &[&str]) -> Result<Vec<Source>, BuildErro
             return Err(BuildError::Unknown { name: name.into(), known });
         }
     }
-    let chosen = |plugin: &Source| names.is_empty() || names.contains(&plugin.name.as_str());
+    let chosen = |plugin: &Source| match names {
+        [] => !plugin.is_test,
+        names => names.contains(&plugin.name.as_str()),
+    };
     Ok(plugins.into_iter().filter(chosen).collect())
 }
 
@@ -210,7 +219,12 @@ mod tests {
     use super::*;
 
     fn source(name: &str) -> Source {
-        Source { name: name.into(), package: name.into(), manifest: PathBuf::new() }
+        Source {
+            name: name.into(),
+            package: name.into(),
+            manifest: PathBuf::new(),
+            is_test: name == "probe",
+        }
     }
 
     #[test]
@@ -220,9 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn no_names_mean_all_plugins() {
-        let all = choose(vec![source("a"), source("b")], &[]).unwrap();
-        assert_eq!(all.len(), 2);
+    fn no_names_mean_all_plugins_but_those_for_tests() {
+        let plugins = || vec![source("a"), source("b"), source("probe")];
+        assert_eq!(choose(plugins(), &[]).unwrap().len(), 2);
+        assert_eq!(choose(plugins(), &["probe"]).unwrap()[0].name, "probe");
     }
 
     #[test]
@@ -237,6 +252,7 @@ mod tests {
                 .map(|name| Package {
                     name: name.into(),
                     manifest_path: dir.path().join(name).join("Cargo.toml"),
+                    metadata: serde_json::Value::Null,
                 })
                 .into(),
             target_directory: dir.path().join("target"),
@@ -249,6 +265,7 @@ mod tests {
         metadata.packages.push(Package {
             name: "broken".into(),
             manifest_path: dir.path().join("broken/Cargo.toml"),
+            metadata: serde_json::Value::Null,
         });
         let error = metadata.plugins().unwrap_err().to_string();
         assert!(error.contains("broken/plugin.toml") && error.contains("`name`"), "{error}");

@@ -9,4 +9,4 @@ mod build;
 mod target;
 
 pub use build::{BuildError, BuiltPlugin, build};
-pub use target::{TARGET, TargetError};
+pub use target::{TARGET, TargetError, is_target_installed};

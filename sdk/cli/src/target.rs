@@ -30,7 +30,7 @@ pub enum TargetError {
 
 /// Makes sure that the toolchain of `dir` can compile for [`TARGET`], adding it when needed.
 pub(crate) fn ensure(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), TargetError> {
-    if is_installed(dir)? {
+    if is_target_installed(dir)? {
         return Ok(());
     }
     progress(&format!("adding the Rust target {TARGET} (once): rustup target add {TARGET}"));
@@ -40,11 +40,19 @@ pub(crate) fn ensure(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), T
         .stdin(Stdio::null())
         .status()
         .map_err(TargetError::NoRustup)?;
-    if status.success() && is_installed(dir)? { Ok(()) } else { Err(TargetError::RustupFailed) }
+    if status.success() && is_target_installed(dir)? {
+        Ok(())
+    } else {
+        Err(TargetError::RustupFailed)
+    }
 }
 
-/// Asks the compiler rather than rustup, so that other installations count as well.
-fn is_installed(dir: &Path) -> Result<bool, TargetError> {
+/// True when the toolchain of `dir` can compile for [`TARGET`]. Asks the compiler rather than
+/// rustup, so that other installations count as well.
+///
+/// # Errors
+/// [`TargetError::NoCompiler`].
+pub fn is_target_installed(dir: &Path) -> Result<bool, TargetError> {
     let output = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", TARGET])
         .current_dir(dir)
