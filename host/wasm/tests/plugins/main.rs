@@ -10,4 +10,4 @@ mod grants;
 mod handlers;
 mod loading;
 mod setup;
-mod webhook;
+mod shipped;

@@ -30,7 +30,8 @@ pub fn guest(name: &str) -> Option<PathBuf> {
         if !cargo_gnomon::is_target_installed(&workspace).unwrap() {
             return None;
         }
-        let built = cargo_gnomon::build(&workspace, &["probe", "webhook"], &mut |_| {}).unwrap();
+        let names = ["probe", "webhook", "jwt-authorizer", "http-ingest"];
+        let built = cargo_gnomon::build(&workspace, &names, &mut |_| {}).unwrap();
         Some(built[0].folder.parent().unwrap().to_owned())
     });
     if plugins.is_none() {
