@@ -37,6 +37,9 @@ pub enum ClientError {
     /// The path is longer than a URI may be.
     #[error("the path of the call is too long")]
     Path,
+    /// The value of this header is no visible ASCII.
+    #[error("the header {0} of the call cannot be sent")]
+    Header(&'static str),
     /// Nobody listens there, or the connection broke.
     #[error("no answer from {endpoint}; is the host running?")]
     Connection {
@@ -94,7 +97,8 @@ impl Client {
     }
 
     /// Calls an operation of a service (`iot`, `iotdata`, `gnomon`). The segments of the path and
-    /// the pairs of the query are given as they are meant and encoded here.
+    /// the pairs of the query are given as they are meant and encoded here; some operations take
+    /// parameters as headers.
     ///
     /// # Errors
     /// As [`ClientError`] says.
@@ -104,6 +108,7 @@ impl Client {
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
+        headers: &[(&'static str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Bytes, ClientError> {
         let mut request = Request::new(body.into());
@@ -112,6 +117,10 @@ impl Client {
         let host = HeaderValue::from_str(self.authority.as_str());
         request.headers_mut().insert(HOST, host.expect("an authority is visible ASCII"));
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).map_err(|_| ClientError::Header(name))?;
+            request.headers_mut().insert(*name, value);
+        }
         let now = self.clock.wall();
         let (id, secret) = (&self.access_key_id, &self.secret);
         sigv4::sign(&mut request, id, secret, &self.region, service, now);
@@ -208,11 +217,11 @@ mod tests {
         let client = client(&host, &format!("http://{}", listener.local_addr().unwrap()));
 
         let query = [("endpointType", "iot:Jobs")];
-        let call = client.call("iot", Method::GET, &["endpoint"], &query, "");
+        let call = client.call("iot", Method::GET, &["endpoint"], &query, &[], "");
         let (answer, ()) = tokio::join!(call, serve(&host.api, &listener));
         assert_eq!(answer.unwrap(), r#"{"endpointAddress":"iot.example"}"#);
 
-        let call = client.call("gnomon", Method::DELETE, &["keys", "a/b ü"], &[], "");
+        let call = client.call("gnomon", Method::DELETE, &["keys", "a/b ü"], &[], &[], "");
         let (answer, ()) = tokio::join!(call, serve(&host.api, &listener));
         let error = answer.unwrap_err();
         assert!(matches!(error, ClientError::Refused { status: StatusCode::NOT_FOUND, .. }));
@@ -226,7 +235,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let client = client(&host, &format!("http://{address}"));
-        let error = client.call("iot", Method::GET, &["things"], &[], "").await.unwrap_err();
+        let error = client.call("iot", Method::GET, &["things"], &[], &[], "").await.unwrap_err();
         assert_eq!(error.to_string(), format!("no answer from {address}; is the host running?"));
     }
 
