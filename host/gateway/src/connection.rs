@@ -12,12 +12,12 @@
 use crate::codec::{Codec, DecodeError};
 use crate::timer::Wheel;
 use bytes::Bytes;
-use gnomon_core::auth::{Authenticator, Credentials, Refusal};
+use gnomon_core::auth::{Authenticator, Credentials, PermissionsWatch, Refusal};
 use gnomon_core::broker::Wakes;
 use gnomon_core::broker::clients::{Client, Clients};
 use gnomon_core::broker::queue::QueueEvent;
 use gnomon_core::ids::ClientId;
-use gnomon_core::packet::{ConnAck, Connect, Delivered, Packet};
+use gnomon_core::packet::{ConnAck, Connect, Delivered, Packet, Reason};
 use gnomon_core::random::{self, Random};
 use gnomon_core::session::{Config, Opened, Output, ProtocolError, Session};
 use gnomon_core::time::{Clock, Now};
@@ -104,11 +104,20 @@ where
     };
     // Boxed, so that what only the start needs does not stay in the task for ever.
     let open = Box::pin(connection.open(origin));
-    if tokio::time::timeout(shared.config.connect_timeout, open).await.is_err() {
-        tracing::info!(%peer, %listener, "closed: CONNECT took too long");
+    let Ok(mut access) = tokio::time::timeout(shared.config.connect_timeout, open).await else {
+        tracing::info!(remote = %peer, %listener, "closed: CONNECT took too long");
         return;
+    };
+    loop {
+        tokio::select! {
+            biased; // A revocation must win over a busy socket.
+            // Cancel-safe: a change that was not looked at is found at the next call.
+            () = Access::changed(&mut access) => connection.reauthenticate(access.as_deref()).await,
+            // Cancel-safe: what was read or encoded is in `connection`.
+            Step::Done = poll_fn(|context| connection.poll_step(context)) => break,
+            else => break,
+        }
     }
-    while let Step::Open(_) = poll_fn(|context| connection.poll_step(context)).await {}
     // First the client id, for which another connection may wait; then the farewell.
     connection.leave();
     let farewell = async {
@@ -117,6 +126,21 @@ where
     };
     // A peer that takes neither is none of ours any more.
     let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+}
+
+/// By what a client was let in, and word of its changes.
+struct Access {
+    credentials: Credentials,
+    watch: PermissionsWatch,
+}
+
+impl Access {
+    async fn changed(access: &mut Option<Box<Self>>) {
+        match access {
+            Some(access) => access.watch.changed().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 struct Connection<S> {
@@ -149,53 +173,81 @@ thread_local! {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Up to the CONNACK.
-    async fn open(&mut self, origin: Origin) {
-        if let Step::Open(connect) = poll_fn(|context| self.poll_step(context)).await {
-            self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
-            let opened = self.authenticate(&connect, origin).await;
-            let now = self.now();
-            match opened {
-                Ok(opened) => self.session.handle_opened(now, opened),
-                Err(refusal) => self.session.handle_refused(&refusal),
+    /// Up to the CONNACK; returns what a client was let in by.
+    async fn open(&mut self, origin: Origin) -> Option<Box<Access>> {
+        let Step::Open(connect) = poll_fn(|context| self.poll_step(context)).await else {
+            return None;
+        };
+        self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
+        let credentials = self.credentials(&connect, origin);
+        // Taken first: a change meanwhile is not missed.
+        let watch = self.shared.authenticator.watch(&credentials);
+        let opened = self.authenticate(&connect, &credentials).await;
+        let now = self.now();
+        match opened {
+            Ok(opened) => self.session.handle_opened(now, opened),
+            Err(refusal) => {
+                let (client_id, remote) = (&credentials.client_id, credentials.peer);
+                tracing::warn!(?client_id, %remote, error = %refusal, "client refused");
+                self.session.handle_refused(&refusal);
             }
-            // Packets that the client sent without waiting for the CONNACK [MQTT-3.1.4-5].
-            let input = std::mem::take(&mut self.input);
-            self.handle_input(&input);
         }
+        // Packets that the client sent without waiting for the CONNACK [MQTT-3.1.4-5].
+        let input = std::mem::take(&mut self.input);
+        self.handle_input(&input);
+        Some(Box::new(Access { credentials, watch }))
     }
 
-    async fn authenticate(&mut self, connect: &Connect, origin: Origin) -> Result<Opened, Refusal> {
-        let shared = &self.shared;
-        let client_id = match &connect.client_id {
-            Some(client_id) => client_id.clone(),
-            None => ClientId::parse(&format!("gnomon-{}", random::uuid(&*shared.random)))
-                .expect("a UUID has no control characters"),
-        };
-        let credentials = Credentials {
-            connection_id: shared.last_connection_id.fetch_add(1, Ordering::Relaxed) + 1,
+    fn credentials(&self, connect: &Connect, origin: Origin) -> Credentials {
+        let client_id = connect.client_id.clone().unwrap_or_else(|| {
+            ClientId::parse(&format!("gnomon-{}", random::uuid(&*self.shared.random)))
+                .expect("a UUID has no control characters")
+        });
+        Credentials {
+            connection_id: self.shared.last_connection_id.fetch_add(1, Ordering::Relaxed) + 1,
             peer: origin.peer,
             listener: origin.listener,
             anonymous_policy: origin.anonymous_policy,
             server_name: origin.server_name,
             certificate: origin.certificate,
             http: origin.http,
-            client_id: Some(client_id.clone()),
+            client_id: Some(client_id),
             username: connect.username.clone(),
             password: connect.password.clone(),
             has_will: connect.will.is_some(),
             is_persistent: connect.session_expiry_s > 0,
-        };
-        let identity = shared.authenticator.authenticate(&credentials).await?;
+        }
+    }
+
+    async fn authenticate(
+        &mut self,
+        connect: &Connect,
+        credentials: &Credentials,
+    ) -> Result<Opened, Refusal> {
+        let shared = &self.shared;
+        let identity = shared.authenticator.authenticate(credentials).await?;
+        let client_id = credentials.client_id.clone().expect("`credentials` sets it");
         let principal = identity.principal.as_ref();
         let opened = shared.clients.open(&client_id, principal, connect.clean_start).await;
-        let (client, resumed) = opened.map_err(|occupied| {
-            tracing::warn!(%client_id, remote = %credentials.peer, "client refused: {occupied}");
-            Refusal::Unavailable(occupied.to_string())
-        })?;
+        let (client, resumed) =
+            opened.map_err(|occupied| Refusal::Unavailable(occupied.to_string()))?;
         tracing::debug!(%client_id, remote = %credentials.peer, "connected");
         self.client = Some(client);
         Ok(Opened { client_id, identity, resumed })
+    }
+
+    /// Certificate, attachments or policies changed: new permissions, or the end.
+    async fn reauthenticate(&mut self, access: Option<&Access>) {
+        let Some(Access { credentials, .. }) = access else { return };
+        match self.shared.authenticator.authenticate(credentials).await {
+            Ok(identity) => self.session.handle_permissions(identity.permissions),
+            Err(refusal) => {
+                let (client_id, remote) = (&credentials.client_id, credentials.peer);
+                tracing::warn!(?client_id, %remote, error = %refusal, "client no longer allowed");
+                let now = self.now();
+                self.session.handle_stop(now, Reason::NotAuthorized);
+            }
+        }
     }
 
     /// Does what can be done without waiting; pending when everything waits for something.
@@ -236,6 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Output::Subscribe { packet_id, subscription_id, filters } => {
                     if let Some(client) = &self.client {
+                        tracing::debug!(?client, filters = filters.len(), "subscribe");
                         let reasons = client.subscribe(&filters, subscription_id);
                         self.session.handle_subscribed(packet_id, reasons);
                     }

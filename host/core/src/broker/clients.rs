@@ -317,6 +317,6 @@ impl Drop for Client {
 /// For logs: the client id.
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Client({:?})", self.id)
+        write!(f, "{}", self.id)
     }
 }
