@@ -14,20 +14,27 @@ export!(Webhook: RuleAction);
 /// Bytes of a response's text that go into the reason of a failure.
 const REASON_BYTES_MAX: usize = 200;
 
-/// The plugin; it has no state.
-struct Webhook;
+const NO_URL: &str = "there is no url: give one in the action's params, or in the plugin's config";
 
-/// There is nothing to configure.
+/// The plugin.
+struct Webhook {
+    url: Option<String>,
+}
+
+/// `[plugins.<name>.config]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config {}
+struct Config {
+    /// For rules that name none: an AWS `lambda` action has no parameters.
+    url: Option<String>,
+}
 
 /// Parameters of the action in the rule.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Params {
-    /// Where to; its origin must be granted.
-    url: String,
+    /// Where to; its origin must be granted. Default: the one of the configuration.
+    url: Option<String>,
     /// Default `POST`.
     #[serde(default = "post")]
     method: Method,
@@ -65,8 +72,8 @@ impl Method {
 impl Plugin for Webhook {
     type Config = Config;
 
-    fn new(Config {}: Config) -> Result<Self, String> {
-        Ok(Self)
+    fn new(Config { url }: Config) -> Result<Self, String> {
+        Ok(Self { url })
     }
 }
 
@@ -78,10 +85,11 @@ impl RuleAction for Webhook {
         context: &ActionContext<Params>,
         messages: &[Message],
     ) -> Result<Vec<Failure>, String> {
+        let url = context.params.url.as_deref().or(self.url.as_deref());
         Ok((0..)
             .zip(messages)
             .filter_map(|(index, message)| {
-                let (retryable, reason) = deliver(&context.params, message).err()?;
+                let (retryable, reason) = deliver(url, &context.params, message).err()?;
                 Some(Failure { index, retryable, reason })
             })
             .collect())
@@ -89,8 +97,9 @@ impl RuleAction for Webhook {
 }
 
 /// Sends one message; an error says whether trying again may help, and why it failed.
-fn deliver(params: &Params, message: &Message) -> Result<(), (bool, String)> {
-    let response = host::send(&request(params, message))
+fn deliver(url: Option<&str>, params: &Params, message: &Message) -> Result<(), (bool, String)> {
+    let url = url.ok_or((false, NO_URL.to_owned()))?;
+    let response = host::send(&request(url, params, message))
         .map_err(|error| (error.is_retryable(), error.reason()))?;
     match response.status {
         200..=299 => Ok(()),
@@ -98,12 +107,12 @@ fn deliver(params: &Params, message: &Message) -> Result<(), (bool, String)> {
             let retryable = matches!(status, 408 | 429 | 500..);
             let text = &response.body[..response.body.len().min(REASON_BYTES_MAX)];
             let text = String::from_utf8_lossy(text);
-            Err((retryable, format!("{} answered {status}: {}", params.url, text.trim_end())))
+            Err((retryable, format!("{url} answered {status}: {}", text.trim_end())))
         }
     }
 }
 
-fn request(params: &Params, message: &Message) -> Request {
+fn request(url: &str, params: &Params, message: &Message) -> Request {
     let mut headers: Vec<(String, String)> =
         params.headers.iter().map(|(k, v)| (k.to_ascii_lowercase(), v.clone())).collect();
     if !headers.iter().any(|(name, _)| name == "content-type") {
@@ -115,7 +124,7 @@ fn request(params: &Params, message: &Message) -> Request {
         body: message.payload.clone(),
         timeout_ms: params.timeout_ms,
         credential: params.credential.clone(),
-        ..Request::new(params.method.as_str(), &params.url)
+        ..Request::new(params.method.as_str(), url)
     }
 }
 
@@ -144,7 +153,7 @@ mod tests {
         let params = serde_json::from_value(params).unwrap();
         let context =
             ActionContext { rule: "HighTemp".into(), action: 0, params, is_error_action: false };
-        Webhook.invoke(&context, messages).unwrap()
+        Webhook { url: None }.invoke(&context, messages).unwrap()
     }
 
     #[test]
@@ -205,6 +214,27 @@ mod tests {
         );
         assert_eq!(failures.iter().map(|f| f.index).collect::<Vec<_>>(), [1]);
         assert_eq!(host.requests().len(), 3);
+    }
+
+    #[test]
+    fn the_configured_url_is_for_rules_that_name_none() {
+        let host = MockHost::new();
+        host.on_request(|_| Ok(Response::text(200, "")));
+        let context = |params| ActionContext {
+            rule: "HighTemp".into(),
+            action: 0,
+            params: serde_json::from_value(params).unwrap(),
+            is_error_action: false,
+        };
+        let mut webhook = Webhook { url: Some("https://configured/".into()) };
+        for params in [serde_json::json!({}), serde_json::json!({ "url": "https://named/" })] {
+            assert_eq!(webhook.invoke(&context(params), &[message("1")]).unwrap(), []);
+        }
+        let urls: Vec<_> = host.requests().into_iter().map(|request| request.url).collect();
+        assert_eq!(urls, ["https://configured/", "https://named/"]);
+        let failures = invoke(serde_json::json!({}), &[message("1")]);
+        assert_eq!(failures[0].reason, NO_URL);
+        assert!(!failures[0].retryable);
     }
 
     #[test]
