@@ -1,2 +1,18 @@
-//! The `gnomon` binary.
-fn main() {}
+//! The `gnomon` binary: reads the command line and hands over to [`cli`].
+
+mod app;
+mod banner;
+mod cli;
+mod config;
+mod data;
+mod telemetry;
+
+use std::process::ExitCode;
+
+/// Connections allocate and free small pieces all the time; see ARCHITECTURE, "Memory".
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run()
+}

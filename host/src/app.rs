@@ -1,0 +1,486 @@
+//! All wiring: what the host is made of, in the order of its start; it stops in the reverse.
+//!
+//! Start: store, keys, certificates, registry, broker, shadows, plugins, rules, API, listeners.
+//! Stop: accept nothing more, end connections, drain rules and shadows, stop plugins, sync the
+//! store; each step has its own deadline.
+
+use crate::banner;
+use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
+use crate::data::{DataFolder, KeyFile, RunFile, RunListener};
+use async_trait::async_trait;
+use gnomon_api::keys::{KeyError, Keys, Role};
+use gnomon_api::{Api, Services, Signatures};
+use gnomon_core::actions::{Action, Actions};
+use gnomon_core::auth::{Authenticator, Authorizer, Authorizers, CustomAuthorizer, SIGNATURES};
+use gnomon_core::broker::clients::Clients;
+use gnomon_core::broker::queue::QueueBounds;
+use gnomon_core::broker::{Broker, Wakes};
+use gnomon_core::ids::{Account, PluginName};
+use gnomon_core::limits::Limits;
+use gnomon_core::message::Message;
+use gnomon_core::metrics::Metrics;
+use gnomon_core::packet::Reason;
+use gnomon_core::random::Random;
+use gnomon_core::registry::{self, Registry};
+use gnomon_core::time::{Clock, SystemClock};
+use gnomon_core::{rules, session, shadow};
+use gnomon_gateway::connection;
+use gnomon_gateway::http::Service;
+use gnomon_gateway::listener::{ListenError, Listener, ListenerConfig, Protocol};
+use gnomon_gateway::timer::Wheel;
+use gnomon_pki::{Authority, AuthorityError};
+use gnomon_store::{OpenError, Options, RedbStore};
+use gnomon_wasm::{LoadError, Plugins, PublishError, Publisher};
+use rustls::ServerConfig;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// From a connection's start to its CONNECT.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long clients have to take their last packets.
+const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long rules have for what they took.
+const RULES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long shadow requests have for their commit.
+const SHADOWS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the host does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each says itself")]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot use the data folder {path}")]
+    Data { path: String, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("the server certificate cannot be used for TLS")]
+    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Plugins(#[from] LoadError),
+    #[error(transparent)]
+    Rules(#[from] rules::StartError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// Randomness of the machine.
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        aws_lc_rs::rand::fill(buffer).expect("a machine without randomness cannot speak TLS");
+    }
+}
+
+/// What everything gets.
+struct World {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
+    account: Account,
+}
+
+/// The parts that have to be stopped, in the order of their start.
+struct Parts {
+    shadows: Arc<shadow::Service>,
+    plugins: Arc<Plugins>,
+    rules: rules::Engine,
+    clients: Clients,
+    /// Accept loops and the ticker.
+    loops: JoinSet<()>,
+    /// One task per connection.
+    connections: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Starts the host, serves until Ctrl-C or SIGTERM, stops in order.
+///
+/// # Errors
+/// See [`StartError`]; what had been started is stopped.
+pub async fn run(config: Config, path: &Path) -> Result<(), StartError> {
+    let data = folder(path)?;
+    let world = World {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        metrics: Arc::default(),
+        limits: Arc::new(config.limits.clone()),
+        account: config.account()?,
+    };
+    let store = Arc::new(RedbStore::open(data.path(), &Options::default(), world.metrics.clone())?);
+    let result = serve(&config, &data, &world, &store).await;
+    // A file that stays behind would point to a host that is gone.
+    let _ = std::fs::remove_file(data.run_file());
+    store.close().await;
+    result
+}
+
+async fn serve(
+    config: &Config,
+    data: &DataFolder,
+    world: &World,
+    store: &Arc<RedbStore>,
+) -> Result<(), StartError> {
+    let keys = Keys::new(store.clone(), world.clock.clone(), world.random.clone());
+    let (key, is_new_key) = administrator(data, &keys).await?;
+    let authority = Arc::new(Authority::open_or_create(
+        &data.pki(),
+        world.clock.clone(),
+        world.random.clone(),
+    )?);
+    let ready = Arc::new(AtomicBool::new(false));
+
+    let registry = Registry::new(registry::Ports {
+        storage: store.clone(),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        issuer: authority.clone(),
+        account: world.account.clone(),
+        limits: world.limits.clone(),
+    });
+    let broker = Broker::default();
+    let shadows = Arc::new(shadow::Service::start(
+        store.clone(),
+        broker.clone(),
+        world.clock.clone(),
+        world.limits.clone(),
+        world.metrics.clone(),
+    ));
+    let plugins = load_plugins(config, data, world, &broker).await?;
+    let rules = rules::Engine::start(rules::Ports {
+        storage: store.clone(),
+        broker: broker.clone(),
+        actions: Arc::new(PluginActions(plugins.clone())),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        metrics: world.metrics.clone(),
+        limits: config.limits.clone(),
+    })
+    .await?;
+    let bounds = QueueBounds {
+        messages_max: world.limits.queue_messages,
+        bytes_max: world.limits.queue_bytes,
+    };
+    let subscriptions_max = world.limits.subscriptions_per_session;
+    let clients = Clients::new(broker.clone(), bounds, subscriptions_max, world.metrics.clone());
+    let plans = config.listeners()?;
+    let authenticator = authenticator(config, world, &registry, &keys, &plugins);
+    let loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback();
+    let api = Arc::new(Api::new(Services {
+        account: world.account.clone(),
+        limits: world.limits.clone(),
+        metrics: world.metrics.clone(),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        keys,
+        registry,
+        authenticator: authenticator.clone(),
+        broker,
+        shadows: shadows.clone(),
+        rules: rules.clone(),
+        endpoint: config.endpoint.host.as_str().into(),
+        ready: ready.clone(),
+        loopback_listeners: plans
+            .iter()
+            .filter(loopback)
+            .map(|it| it.name.as_str().into())
+            .collect(),
+    }));
+    let mqtt = Arc::new(connection::Shared {
+        clients: clients.clone(),
+        authenticator,
+        config: Arc::new(session::Config {
+            limits: config.limits.clone(),
+            connect_timeout: CONNECT_TIMEOUT,
+            metrics: world.metrics.clone(),
+        }),
+        wheel: Wheel::new(world.clock.now()),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        last_connection_id: AtomicU64::new(0),
+    });
+    let mut parts = Parts {
+        shadows,
+        plugins,
+        rules,
+        clients,
+        loops: JoinSet::new(),
+        connections: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let open = Open { config, plans, world, authority: &authority, mqtt, api };
+    let served = match open.listeners(&mut parts).await {
+        Ok(listeners) => {
+            let run = RunFile {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                region: world.account.region.to_string(),
+                ca_file: authority.ca_path(),
+                listeners,
+            };
+            let path = data.run_file();
+            let written = DataFolder::write(&path, &run);
+            written.map_err(|source| data_error(&path, source))?;
+            ready.store(true, Ordering::Release);
+            banner::print(&run, &key, is_new_key, &data.administrator());
+            tracing::info!(version = run.version, "ready");
+            stop_signal().await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    ready.store(false, Ordering::Release);
+    parts.stop().await;
+    served
+}
+
+impl Parts {
+    /// The reverse of the start.
+    async fn stop(mut self) {
+        tracing::info!("stopping");
+        self.stop.cancel();
+        self.clients.stop_all(Reason::ServerShuttingDown);
+        self.connections.close();
+        if tokio::time::timeout(CONNECTIONS_TIMEOUT, self.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "connections cut off");
+        }
+        self.loops.shutdown().await;
+        self.rules.shutdown(RULES_TIMEOUT).await;
+        if tokio::time::timeout(SHADOWS_TIMEOUT, self.shadows.shutdown()).await.is_err() {
+            tracing::warn!("shadow requests cut off");
+        }
+        self.plugins.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// What opening the listeners takes.
+struct Open<'a> {
+    config: &'a Config,
+    plans: Vec<ListenerPlan>,
+    world: &'a World,
+    authority: &'a Authority,
+    mqtt: Arc<connection::Shared>,
+    api: Arc<Api>,
+}
+
+impl Open<'_> {
+    async fn listeners(self, parts: &mut Parts) -> Result<Vec<RunListener>, StartError> {
+        let mut names = self.config.endpoint.names.clone();
+        names.push(self.config.endpoint.host.clone());
+        let certificate = self.authority.server_certificate(&names)?;
+        let tls = Arc::new(gnomon_gateway::tls::server_config(certificate.chain, certificate.key)?);
+        let mut opened = Vec::new();
+        // All are bound before any accepts: a host serves whole or not at all.
+        let mut bound = Vec::new();
+        for (config, protocol) in self.configs(&tls, &parts.plugins) {
+            let name = config.name.to_string();
+            let tls = config.tls.is_some();
+            let listener = Listener::bind(config).await?;
+            let address = listener.address;
+            opened.push(RunListener { name, protocol: protocol.into(), tls, address });
+            bound.push(listener);
+        }
+        for listener in bound {
+            parts.loops.spawn(listener.run(parts.stop.clone(), parts.connections.clone()));
+        }
+        let (mqtt, clients) = (self.mqtt, parts.clients.clone());
+        parts.loops.spawn(async move {
+            let mut seconds = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                seconds.tick().await;
+                let now = mqtt.clock.now();
+                mqtt.wheel.advance(now);
+                clients.expire(now);
+            }
+        });
+        Ok(opened)
+    }
+
+    fn configs(
+        &self,
+        tls: &Arc<ServerConfig>,
+        plugins: &Plugins,
+    ) -> Vec<(ListenerConfig, &'static str)> {
+        let body_bytes_max = self.world.limits.http_body_bytes as usize;
+        let api = || Service { handler: self.api.clone(), mqtt: None, body_bytes_max };
+        let own = self.plans.iter().map(|plan| {
+            let (protocol, name) = match plan.protocol {
+                ListenerProtocol::Mqtt => (Protocol::Mqtt(self.mqtt.clone()), "mqtt"),
+                ListenerProtocol::Https => {
+                    let service = Service { mqtt: Some(self.mqtt.clone()), ..api() };
+                    (Protocol::Http(service), "https")
+                }
+                ListenerProtocol::Api => (Protocol::Http(api()), "api"),
+            };
+            let config = ListenerConfig {
+                name: plan.name.as_str().into(),
+                bind: plan.bind,
+                tls: plan.tls.then(|| tls.clone()),
+                insecure: plan.insecure,
+                anonymous_policy: plan.anonymous_policy.as_deref().map(Into::into),
+                connections_max: plan.connections_max,
+                protocol,
+            };
+            (config, name)
+        });
+        let adapters = self.config.plugins.iter().filter_map(|(name, plugin)| {
+            let listen = plugin.listen.as_ref()?;
+            let handler = plugins.http_handler(&PluginName::parse(name).ok()?)?;
+            let config = ListenerConfig {
+                name: name.as_str().into(),
+                bind: listen.bind,
+                tls: listen.tls.then(|| tls.clone()),
+                insecure: false,
+                anonymous_policy: None,
+                connections_max: crate::config::CONNECTIONS_MAX,
+                protocol: Protocol::Http(Service { handler, mqtt: None, body_bytes_max }),
+            };
+            Some((config, "plugin"))
+        });
+        own.chain(adapters).collect()
+    }
+}
+
+async fn load_plugins(
+    config: &Config,
+    data: &DataFolder,
+    world: &World,
+    broker: &Broker,
+) -> Result<Arc<Plugins>, StartError> {
+    let ports = gnomon_wasm::Ports {
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        metrics: world.metrics.clone(),
+        publisher: Arc::new(PluginPublisher {
+            broker: broker.clone(),
+            limits: world.limits.clone(),
+        }),
+    };
+    Ok(Arc::new(Plugins::load(config.plugins.clone(), data.path(), ports).await?))
+}
+
+/// Custom authorizers: every plugin that is one, by its name; and signed WebSocket URLs.
+fn authenticator(
+    config: &Config,
+    world: &World,
+    registry: &Registry,
+    keys: &Keys,
+    plugins: &Plugins,
+) -> Authenticator {
+    let mut authorizers = Authorizers {
+        default: config.authorizers.default.as_deref().map(Into::into),
+        ..Default::default()
+    };
+    let region = world.account.region.clone();
+    let signatures = Signatures::new(keys.clone(), world.clock.clone(), region);
+    let mut add = |name: &str, authorizer: Arc<dyn Authorizer>, token_key_name: Option<&str>| {
+        let token_key_name = token_key_name.map(Into::into);
+        authorizers.by_name.insert(name.into(), CustomAuthorizer { authorizer, token_key_name });
+    };
+    add(SIGNATURES, Arc::new(signatures), None);
+    for name in config.plugins.keys() {
+        let plugin = PluginName::parse(name).ok().and_then(|name| plugins.authorizer(&name));
+        if let Some(authorizer) = plugin {
+            add(name, authorizer, config.authorizers.token_key_name.as_deref());
+        }
+    }
+    Authenticator::new(registry.clone(), world.clock.clone(), authorizers)
+}
+
+/// The rules' way to plugins.
+struct PluginActions(Arc<Plugins>);
+
+impl Actions for PluginActions {
+    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Action>> {
+        self.0.action(plugin)
+    }
+}
+
+/// The plugins' way to the broker.
+struct PluginPublisher {
+    broker: Broker,
+    limits: Arc<Limits>,
+}
+
+#[async_trait]
+impl Publisher for PluginPublisher {
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        let limit = self.limits.payload_bytes;
+        if message.payload.len() > limit as usize {
+            return Err(PublishError::TooLarge { limit: limit.into() });
+        }
+        if !self.limits.allow_topic(message.topic.as_str()) {
+            return Err(PublishError::Invalid("topic beyond the limits of this host".into()));
+        }
+        self.broker.publish(&Arc::new(message), &mut Wakes::default());
+        Ok(())
+    }
+}
+
+/// The administrator's key: made on the first start, kept in its file afterwards.
+async fn administrator(data: &DataFolder, keys: &Keys) -> Result<(KeyFile, bool), StartError> {
+    let path = data.administrator();
+    let read = DataFolder::read(&path).map_err(|source| data_error(&path, source))?;
+    if let Some(key) = read {
+        return Ok((key, false));
+    }
+    let key = keys.create(Role::Administrator).await?;
+    let file = KeyFile { access_key_id: key.id, secret_access_key: key.secret };
+    DataFolder::write(&path, &file).map_err(|source| data_error(&path, source))?;
+    Ok((file, true))
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupt = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be handled; stop the host by Ctrl-C");
+            let _ = interrupt.await;
+        }
+    }
+}
+
+/// Makes an access key in a data folder on which no host runs.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn create_key(path: &Path, role: Role) -> Result<KeyFile, StartError> {
+    let data = folder(path)?;
+    let store = Arc::new(RedbStore::open(data.path(), &Options::default(), Arc::default())?);
+    let keys = Keys::new(store.clone(), Arc::new(SystemClock), Arc::new(SystemRandom));
+    let key = keys.create(role).await;
+    store.close().await;
+    let key = key?;
+    Ok(KeyFile { access_key_id: key.id, secret_access_key: key.secret })
+}
+
+fn folder(path: &Path) -> Result<DataFolder, StartError> {
+    DataFolder::create(path).map_err(|source| data_error(path, source))
+}
+
+fn data_error(path: &Path, source: io::Error) -> StartError {
+    StartError::Data { path: path.display().to_string(), source }
+}

@@ -1,0 +1,264 @@
+//! The command line: thin; what a command does is said at its function.
+//!
+//! Exit codes: 0 done; 1 failed (the message says why and what to do); 2 wrong usage; 3 no host
+//! runs on the data folder.
+
+use crate::app;
+use crate::config::Config;
+use crate::data::{DataFolder, KeyFile, RunFile};
+use crate::telemetry::{self, LogFormat};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gnomon_api::Client;
+use gnomon_api::keys::Role;
+use gnomon_core::limits::Limits;
+use gnomon_core::time::SystemClock;
+use http::Method;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// No host runs on the data folder.
+const NOT_RUNNING: u8 = 3;
+
+/// A self-hosted IoT core: device gateway, broker, registry, shadows and rules in one binary.
+#[derive(Parser)]
+#[command(name = "gnomon", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the host and serve until Ctrl-C or SIGTERM.
+    Up(Up),
+    /// Say whether a host runs on the data folder: ports, CA file, version, ready or not.
+    Status(Folder),
+    /// Access keys for the API (the AWS CLI and SDKs sign with them).
+    #[command(subcommand)]
+    Key(Key),
+    /// Print all limits with their defaults.
+    Limits {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Up {
+    /// Folder of everything durable; made on the first start.
+    #[arg(long, env = "GNOMON_DATA", default_value = "gnomon-data")]
+    data: PathBuf,
+    /// Configuration file (TOML). Without it all defaults hold.
+    #[arg(long, env = "GNOMON_CONFIG")]
+    config: Option<PathBuf>,
+    /// What to log, e.g. `info` or `warn,gnomon_gateway=debug`.
+    #[arg(long, env = "GNOMON_LOG", default_value = "info")]
+    log: String,
+    /// How log lines look.
+    #[arg(long, env = "GNOMON_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Args)]
+struct Folder {
+    /// The host's data folder.
+    #[arg(long, env = "GNOMON_DATA", default_value = "gnomon-data")]
+    data: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Key {
+    /// Make an access key; its secret is shown once.
+    Create {
+        #[command(flatten)]
+        folder: Folder,
+        /// What the key may do.
+        #[arg(long, value_enum)]
+        role: RoleArgument,
+    },
+    /// List the access keys, without secrets.
+    List {
+        #[command(flatten)]
+        folder: Folder,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArgument {
+    /// Everything, access keys too.
+    Administrator,
+    /// Everything but access keys.
+    Operator,
+    /// Reading.
+    ReadOnly,
+}
+
+impl From<RoleArgument> for Role {
+    fn from(role: RoleArgument) -> Self {
+        match role {
+            RoleArgument::Administrator => Self::Administrator,
+            RoleArgument::Operator => Self::Operator,
+            RoleArgument::ReadOnly => Self::ReadOnly,
+        }
+    }
+}
+
+/// Runs the command line.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Up(up) => self::up(&up),
+        Command::Status(folder) => status(&folder),
+        Command::Key(Key::Create { folder, role }) => block_on(key_create(&folder, role.into())),
+        Command::Key(Key::List { folder }) => block_on(key_list(&folder)),
+        Command::Limits { json } => limits(json),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&*error);
+        ExitCode::FAILURE
+    })
+}
+
+fn up(up: &Up) -> Result<ExitCode> {
+    telemetry::init(&up.log, up.log_format)?;
+    let config = Config::read(up.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(app::run(config, &up.data))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(folder: &Folder) -> Result<ExitCode> {
+    let Some(run) = running(&folder.data)? else {
+        if folder.json {
+            show(&json!({ "running": false, "ready": false }));
+        } else {
+            show_text(&format!("no host runs on {}", folder.data.display()));
+        }
+        return Ok(ExitCode::from(NOT_RUNNING));
+    };
+    let ready = block_on(is_ready(folder, &run))?;
+    if folder.json {
+        let mut status = serde_json::to_value(&run)?;
+        status["running"] = Value::Bool(true);
+        status["ready"] = Value::Bool(ready);
+        show(&status);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let state = if ready { "ready" } else { "starting" };
+    show_text(&format!("Gnomon {} ({state}), process {}", run.version, run.pid));
+    for listener in &run.listeners {
+        let tls = if listener.tls { "TLS" } else { "plain" };
+        let line =
+            format!("  {:8} {:6} {:5} {}", listener.name, listener.protocol, tls, listener.address);
+        show_text(&line);
+    }
+    show_text(&format!("  CA file  {}", run.ca_file.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The running host of a data folder.
+fn running(path: &Path) -> Result<Option<RunFile>> {
+    let Ok(data) = DataFolder::open(path) else { return Ok(None) };
+    let Some(run) = DataFolder::read::<RunFile>(&data.run_file())? else { return Ok(None) };
+    // A host that was killed leaves its file behind; the lock of the store went with it.
+    Ok(gnomon_store::is_held(data.path())?.then_some(run))
+}
+
+async fn is_ready(folder: &Folder, run: &RunFile) -> Result<bool> {
+    let client = administrator(folder, run)?;
+    // A host that is starting or stopping answers 503 or not at all.
+    Ok(client.call("gnomon", Method::GET, &["health"], &[], &[], "").await.is_ok())
+}
+
+async fn key_create(folder: &Folder, role: Role) -> Result<ExitCode> {
+    let key = match running(&folder.data)? {
+        Some(run) => {
+            let client = administrator(folder, &run)?;
+            let body = json!({ "role": role }).to_string();
+            let answer = client.call("gnomon", Method::POST, &["keys"], &[], &[], body).await?;
+            serde_json::from_slice(&answer)?
+        }
+        None => app::create_key(&folder.data, role).await?,
+    };
+    show_key(&key, role, folder.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn key_list(folder: &Folder) -> Result<ExitCode> {
+    let Some(run) = running(&folder.data)? else {
+        show_text(&format!("no host runs on {}", folder.data.display()));
+        return Ok(ExitCode::from(NOT_RUNNING));
+    };
+    let client = administrator(folder, &run)?;
+    let answer = client.call("gnomon", Method::GET, &["keys"], &[], &[], "").await?;
+    show(&serde_json::from_slice(&answer)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn administrator(folder: &Folder, run: &RunFile) -> Result<Client> {
+    let data = DataFolder::open(&folder.data)?;
+    let path = data.administrator();
+    let key: KeyFile = DataFolder::read(&path)?
+        .ok_or_else(|| format!("{} is missing; it has the administrator's key", path.display()))?;
+    let url = run.api_url().ok_or("the host has no listener with protocol = \"api\"")?;
+    let (id, secret) = (&key.access_key_id, &key.secret_access_key);
+    Ok(Client::new(&url, &run.region, id, secret, Arc::new(SystemClock))?)
+}
+
+fn limits(as_json: bool) -> Result<ExitCode> {
+    let limits = serde_json::to_value(Limits::default())?;
+    if as_json {
+        show(&limits);
+    } else if let Value::Object(limits) = limits {
+        for (name, value) in limits {
+            show_text(&format!("{name:28} {value:>12}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(future)
+}
+
+fn show_key(key: &KeyFile, role: Role, as_json: bool) {
+    if as_json {
+        show(&json!({
+            "accessKeyId": key.access_key_id,
+            "secretAccessKey": key.secret_access_key,
+            "role": role,
+        }));
+    } else {
+        show_text(&format!("export AWS_ACCESS_KEY_ID={}", key.access_key_id));
+        show_text(&format!("export AWS_SECRET_ACCESS_KEY={}", key.secret_access_key));
+    }
+}
+
+fn show(value: &Value) {
+    show_text(&format!("{value:#}"));
+}
+
+/// The one place that prints a command's result.
+#[allow(clippy::print_stdout, reason = "the result of a command goes to stdout")]
+pub fn show_text(text: &str) {
+    println!("{text}");
+}
+
+#[allow(clippy::print_stderr, reason = "what went wrong goes to stderr")]
+fn complain(error: &(dyn Error + Send + Sync)) {
+    eprintln!("gnomon: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  because {cause}");
+        source = cause.source();
+    }
+}

@@ -1,0 +1,95 @@
+//! `cargo verify`: sets up and runs every check, in the order of their cost; stops at the first
+//! that fails. What a machine lacks for some tests (mosquitto, the AWS CLI) they say themselves;
+//! `.ci/run` installs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Version of cargo-deny that is installed under `target/tools` when there is none.
+const CARGO_DENY: &str = "0.20.2";
+
+fn main() -> ExitCode {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for check in CHECKS {
+        say(&format!("\n== {}", check.name));
+        if let Err(error) = (check.run)(&workspace) {
+            say(&format!("\nFAILED: {}: {error}", check.name));
+            return ExitCode::FAILURE;
+        }
+    }
+    say("\nAll checks passed.");
+    ExitCode::SUCCESS
+}
+
+struct Check {
+    name: &'static str,
+    run: fn(&Path) -> Result<(), String>,
+}
+
+const CHECKS: &[Check] = &[
+    Check { name: "format", run: |at| cargo(at, &["fmt", "--all", "--check"]) },
+    Check { name: "plugins", run: plugins },
+    Check {
+        name: "lints",
+        run: |at| {
+            cargo(at, &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+        },
+    },
+    Check { name: "tests", run: |at| cargo(at, &["test", "--workspace"]) },
+    Check { name: "docs", run: docs },
+    Check { name: "licences and sources of dependencies", run: deny },
+];
+
+/// Components for the tests; adds the wasm32 target when it is missing.
+fn plugins(workspace: &Path) -> Result<(), String> {
+    cargo_gnomon::build(workspace, &[], &mut say).map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn docs(workspace: &Path) -> Result<(), String> {
+    let mut command = Command::new(CARGO);
+    command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings");
+    run(workspace, command)
+}
+
+fn deny(workspace: &Path) -> Result<(), String> {
+    let tools = workspace.join("target/tools");
+    let mut binary = PathBuf::from("cargo-deny");
+    if Command::new(&binary).arg("--version").output().is_err() {
+        binary = tools.join("bin/cargo-deny");
+        if !binary.exists() {
+            let root = tools.display().to_string();
+            let version = format!("cargo-deny@{CARGO_DENY}");
+            cargo(workspace, &["install", "--locked", "--debug", "--root", &root, &version])?;
+        }
+    }
+    let mut command = Command::new(binary);
+    // Advisories need a database from the network: run `cargo deny check` for them.
+    command.args(["check", "bans", "licenses", "sources"]);
+    run(workspace, command)
+}
+
+const CARGO: &str = match option_env!("CARGO") {
+    Some(cargo) => cargo,
+    None => "cargo",
+};
+
+fn cargo(workspace: &Path, arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(CARGO);
+    command.args(arguments);
+    run(workspace, command)
+}
+
+fn run(workspace: &Path, mut command: Command) -> Result<(), String> {
+    let shown = format!("{command:?}").replace('"', "");
+    say(&format!("   {shown}"));
+    match command.current_dir(workspace).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown} ended with {status}")),
+        Err(error) => Err(format!("{shown} cannot be started: {error}")),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "a check talks to whoever runs it")]
+fn say(text: &str) {
+    println!("{text}");
+}
