@@ -247,7 +247,7 @@ async fn create_policy(data: &Path, api: SocketAddr) -> Result<()> {
         "Statement": [{ "Effect": "Allow", "Action": "iot:*", "Resource": "*" }],
     });
     let body = json!({ "policyDocument": document.to_string() }).to_string();
-    client.call("iot", Method::POST, &["policies", "BenchPolicy"], &[], body).await?;
+    client.call("iot", Method::POST, &["policies", "BenchPolicy"], &[], &[], body).await?;
     Ok(())
 }
 
