@@ -3,7 +3,7 @@
 //! In: what to measure, and for how long. Out: tables for people, or `--json` for programs.
 //! Asserts no times: figures of different machines do not compare, a ratio within one run does.
 //! Reading order: `broker` (with `mqtt`, the load, and `process`, the brokers), `rules`,
-//! `shadow`; `table` prints.
+//! `shadow`, `wasm`; `table` prints.
 
 mod broker;
 mod cpu;
@@ -12,6 +12,7 @@ mod process;
 mod rules;
 mod shadow;
 mod table;
+mod wasm;
 
 use clap::{Parser, ValueEnum};
 use std::error::Error;
@@ -56,6 +57,8 @@ enum What {
     Rules,
     /// Durable shadow updates per second, beside the disk's own rate.
     Shadow,
+    /// Calls of a plugin that does nothing, beside native ones.
+    Wasm,
     /// Everything.
     #[default]
     All,
@@ -102,6 +105,9 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
             None => std::env::current_exe()?.with_file_name(""),
         };
         tables.push(shadow::measure(measured, &folder)?);
+    }
+    if is_asked(What::Wasm) {
+        tables.push(wasm::measure(measured)?);
     }
     Ok(tables)
 }
