@@ -201,7 +201,39 @@ async fn serve(
             .map(|it| it.name.as_str().into())
             .collect(),
     }));
-    let mqtt = Arc::new(connection::Shared {
+    let mqtt = mqtt(config, world, &clients, authenticator);
+    let mut parts = Parts {
+        shadows,
+        plugins,
+        rules,
+        clients,
+        loops: JoinSet::new(),
+        connections: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let open = Open { config, plans, world, authority: &authority, mqtt, api };
+    let served = async {
+        let listeners = open.listeners(&mut parts).await?;
+        let run = tell(data, world, &authority, listeners)?;
+        ready.store(true, Ordering::Release);
+        banner::print(&run, &key, is_new_key, &data.administrator());
+        tracing::info!(version = run.version, "ready");
+        stop_signal().await;
+        Ok(())
+    }
+    .await;
+    ready.store(false, Ordering::Release);
+    parts.stop().await;
+    served
+}
+
+fn mqtt(
+    config: &Config,
+    world: &World,
+    clients: &Clients,
+    authenticator: Authenticator,
+) -> Arc<connection::Shared> {
+    Arc::new(connection::Shared {
         clients: clients.clone(),
         authenticator,
         config: Arc::new(session::Config {
@@ -213,40 +245,26 @@ async fn serve(
         clock: world.clock.clone(),
         random: world.random.clone(),
         last_connection_id: AtomicU64::new(0),
-    });
-    let mut parts = Parts {
-        shadows,
-        plugins,
-        rules,
-        clients,
-        loops: JoinSet::new(),
-        connections: TaskTracker::new(),
-        stop: CancellationToken::new(),
+    })
+}
+
+/// Writes what `gnomon status` reads.
+fn tell(
+    data: &DataFolder,
+    world: &World,
+    authority: &Authority,
+    listeners: Vec<RunListener>,
+) -> Result<RunFile, StartError> {
+    let run = RunFile {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        region: world.account.region.to_string(),
+        ca_file: authority.ca_path(),
+        listeners,
     };
-    let open = Open { config, plans, world, authority: &authority, mqtt, api };
-    let served = match open.listeners(&mut parts).await {
-        Ok(listeners) => {
-            let run = RunFile {
-                pid: std::process::id(),
-                version: env!("CARGO_PKG_VERSION").into(),
-                region: world.account.region.to_string(),
-                ca_file: authority.ca_path(),
-                listeners,
-            };
-            let path = data.run_file();
-            let written = DataFolder::write(&path, &run);
-            written.map_err(|source| data_error(&path, source))?;
-            ready.store(true, Ordering::Release);
-            banner::print(&run, &key, is_new_key, &data.administrator());
-            tracing::info!(version = run.version, "ready");
-            stop_signal().await;
-            Ok(())
-        }
-        Err(error) => Err(error),
-    };
-    ready.store(false, Ordering::Release);
-    parts.stop().await;
-    served
+    let path = data.run_file();
+    DataFolder::write(&path, &run).map_err(|source| data_error(&path, source))?;
+    Ok(run)
 }
 
 impl Parts {
