@@ -20,7 +20,7 @@ pub fn webhook(receiver: &Receiver) -> Option<String> {
 pub fn folder(name: &str) -> Option<PathBuf> {
     static BUILT: OnceLock<Vec<(String, PathBuf)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
-        if !cargo_gnomon::is_target_installed(&workspace()) {
+        if !matches!(cargo_gnomon::is_target_installed(&workspace()), Ok(true)) {
             skip("the target wasm32-unknown-unknown is missing; `cargo verify` adds it");
             return Vec::new();
         }

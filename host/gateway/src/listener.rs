@@ -150,6 +150,8 @@ async fn accept(
     Ok((socket, peer, slot))
 }
 
+/// Each protocol's future is boxed: a task is as large as its largest branch, and an idle MQTT
+/// connection should not pay for what HTTP or a handshake would need.
 async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig) {
     // Packets are gathered before they are written: Nagle would only add latency.
     let _ = socket.set_nodelay(true);
@@ -163,8 +165,10 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig) {
     };
     let Some(tls) = &config.tls else {
         return match &config.protocol {
-            Protocol::Mqtt(shared) => connection::serve(socket, origin, shared.clone()).await,
-            Protocol::Http(service) => http::serve(socket, origin, service.clone()).await,
+            Protocol::Mqtt(shared) => {
+                Box::pin(connection::serve(socket, origin, shared.clone())).await;
+            }
+            Protocol::Http(service) => Box::pin(http::serve(socket, origin, service.clone())).await,
         };
     };
     let handshake = Box::pin(TlsAcceptor::from(tls.clone()).accept(socket));
@@ -185,9 +189,11 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig) {
     origin.certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
     let wants_mqtt = matches!(session.alpn_protocol(), Some(alpn) if alpn == tls::ALPN_MQTT_CA || alpn == tls::ALPN_MQTT);
     match &config.protocol {
-        Protocol::Mqtt(shared) => connection::serve(stream, origin, shared.clone()).await,
+        Protocol::Mqtt(shared) => {
+            Box::pin(connection::serve(stream, origin, shared.clone())).await;
+        }
         Protocol::Http(Service { mqtt: Some(shared), .. }) if wants_mqtt => {
-            connection::serve(stream, origin, shared.clone()).await;
+            Box::pin(connection::serve(stream, origin, shared.clone())).await;
         }
         Protocol::Http(service) => Box::pin(http::serve(stream, origin, service.clone())).await,
     }
