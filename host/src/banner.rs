@@ -1,7 +1,7 @@
 //! What `gnomon up` says when it is ready: ports, CA, key, and lines to paste.
 
-use crate::cli::show_text;
 use crate::data::{KeyFile, RunFile};
+use crate::terminal::show_text;
 use std::io::{IsTerminal, stdout};
 use std::path::Path;
 

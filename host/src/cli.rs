@@ -7,6 +7,7 @@ use crate::app;
 use crate::config::Config;
 use crate::data::{DataFolder, KeyFile, RunFile};
 use crate::telemetry::{self, LogFormat};
+use crate::terminal::{complain, show, show_text};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gnomon_api::Client;
 use gnomon_api::keys::Role;
@@ -240,25 +241,5 @@ fn show_key(key: &KeyFile, role: Role, as_json: bool) {
     } else {
         show_text(&format!("export AWS_ACCESS_KEY_ID={}", key.access_key_id));
         show_text(&format!("export AWS_SECRET_ACCESS_KEY={}", key.secret_access_key));
-    }
-}
-
-fn show(value: &Value) {
-    show_text(&format!("{value:#}"));
-}
-
-/// The one place that prints a command's result.
-#[allow(clippy::print_stdout, reason = "the result of a command goes to stdout")]
-pub fn show_text(text: &str) {
-    println!("{text}");
-}
-
-#[allow(clippy::print_stderr, reason = "what went wrong goes to stderr")]
-fn complain(error: &(dyn Error + Send + Sync)) {
-    eprintln!("gnomon: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        eprintln!("  because {cause}");
-        source = cause.source();
     }
 }

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod data;
 mod telemetry;
+mod terminal;
 
 use std::process::ExitCode;
 

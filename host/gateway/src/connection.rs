@@ -112,7 +112,9 @@ where
         tokio::select! {
             biased; // A revocation must win over a busy socket.
             // Cancel-safe: a change that was not looked at is found at the next call.
-            () = Access::changed(&mut access) => connection.reauthenticate(access.as_deref()).await,
+            () = Access::changed(&mut access) => {
+                Box::pin(connection.reauthenticate(access.as_deref())).await;
+            }
             // Cancel-safe: what was read or encoded is in `connection`.
             Step::Done = poll_fn(|context| connection.poll_step(context)) => break,
             else => break,
