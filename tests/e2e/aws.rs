@@ -19,9 +19,10 @@ impl Aws {
         Some(Self { program: program("aws")?, endpoint: host.api(), key: host.key() })
     }
 
-    /// The same CLI with another secret.
-    pub fn with_secret(self, secret: &str) -> Self {
-        Self { key: (self.key.0, secret.into()), ..self }
+    /// The same CLI with another key.
+    pub fn with_key(&self, id: &str, secret: &str) -> Self {
+        let (program, endpoint) = (self.program.clone(), self.endpoint.clone());
+        Self { program, endpoint, key: (id.into(), secret.into()) }
     }
 
     /// `aws ARGUMENTS`, as typed, with `--endpoint-url`.

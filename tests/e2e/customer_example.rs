@@ -22,8 +22,14 @@ pub struct Example {
 impl Example {
     /// `None` when something is missing on this machine; that was said.
     pub fn new() -> Option<Self> {
+        Self::with("")
+    }
+
+    /// With more in the configuration.
+    pub fn with(configuration: &str) -> Option<Self> {
         let receiver = Receiver::open();
-        let host = Host::start(&plugins::webhook(&receiver)?);
+        let webhook = plugins::webhook(&receiver)?;
+        let host = Host::start(&format!("{webhook}{configuration}"));
         let aws = Aws::of(&host)?;
         let certificate_arn = provision(&host, &aws);
         Some(Self { host, aws, receiver, certificate_arn })
@@ -37,11 +43,16 @@ impl Example {
         self.host.path("private.pem")
     }
 
+    /// A connection with the thing's certificate, before its CONNECT.
+    #[track_caller]
+    pub fn dial(&self) -> Client {
+        Client::tls(&self.host, "mqtt", Some((&self.certificate(), &self.private_key())))
+    }
+
     /// A connection with the thing's certificate.
     #[track_caller]
     pub fn connect(&self) -> Client {
-        let (certificate, key) = (self.certificate(), self.private_key());
-        let mut client = Client::tls(&self.host, "mqtt", Some((&certificate, &key)));
+        let mut client = self.dial();
         assert_eq!(client.connect("TemperatureSensor1"), 0);
         client
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -30,19 +30,36 @@ impl Host {
     /// Starts a host with this text added to its configuration.
     #[track_caller]
     pub fn start(configuration: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let text = format!("{LISTENERS}{configuration}");
-        std::fs::write(folder.path().join("gnomon.toml"), text).unwrap();
-        let process = spawn(folder.path());
-        let mut host = Self { process, folder, status: Value::Null };
+        let mut host = Self::spawn(&format!("{LISTENERS}{configuration}"));
         host.wait_until_ready();
         host
+    }
+
+    /// What a host says that refuses to start with this whole configuration.
+    #[track_caller]
+    pub fn refused(configuration: &str) -> String {
+        let mut host = Self::spawn(configuration);
+        let status = host.wait_for_exit(START_TIMEOUT);
+        assert_eq!(status.code(), Some(1), "{}", host.log());
+        host.log()
+    }
+
+    fn spawn(configuration: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("gnomon.toml"), configuration).unwrap();
+        Self { process: spawn(folder.path()), folder, status: Value::Null }
     }
 
     /// Stops the host as an operator does and starts it again on the same folder.
     #[track_caller]
     pub fn restart(&mut self) {
         self.stop();
+        self.start_again();
+    }
+
+    /// Starts a host that was stopped, on the same folder.
+    #[track_caller]
+    pub fn start_again(&mut self) {
         self.process = spawn(self.folder.path());
         self.wait_until_ready();
     }
@@ -52,8 +69,7 @@ impl Host {
     pub fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        self.process = spawn(self.folder.path());
-        self.wait_until_ready();
+        self.start_again();
     }
 
     /// Ends the host by SIGTERM and expects a clean exit.
@@ -61,15 +77,19 @@ impl Host {
     pub fn stop(&mut self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        while Instant::now() < deadline {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                assert!(status.success(), "the host ended with {status}\n{}", self.log());
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the host does not stop\n{}", self.log());
+        let status = self.wait_for_exit(STOP_TIMEOUT);
+        assert!(status.success(), "the host ended with {status}\n{}", self.log());
+    }
+
+    #[track_caller]
+    fn wait_for_exit(&mut self, timeout: Duration) -> ExitStatus {
+        let exit = wait(timeout, || self.process.try_wait().unwrap());
+        exit.unwrap_or_else(|| panic!("the host does not end\n{}", self.log()))
+    }
+
+    /// The host's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Port of a listener.
@@ -122,30 +142,20 @@ impl Host {
     /// Waits until the log has the text.
     #[track_caller]
     pub fn expect_log(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "{text:?} is not in the log:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let found = wait(Duration::from_secs(10), || self.log().contains(text).then_some(()));
+        assert!(found.is_some(), "{text:?} is not in the log:\n{}", self.log());
     }
 
     #[track_caller]
     fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
+        let status = wait(START_TIMEOUT, || {
             if let Some(status) = self.process.try_wait().unwrap() {
                 panic!("the host ended with {status}\n{}", self.log());
             }
             let output = self.gnomon(&["status", "--json"]);
-            if let Ok(status) = serde_json::from_slice::<Value>(&output.stdout)
-                && status["ready"] == true
-            {
-                self.status = status;
-                return;
-            }
-            assert!(Instant::now() < deadline, "the host is not ready\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            serde_json::from_slice(&output.stdout).ok().filter(|it: &Value| it["ready"] == true)
+        });
+        self.status = status.unwrap_or_else(|| panic!("the host is not ready\n{}", self.log()));
     }
 }
 
@@ -156,6 +166,19 @@ impl Drop for Host {
         if std::thread::panicking() {
             println!("-- log of the host\n{}", self.log());
         }
+    }
+}
+
+/// Asks again and again until there is an answer; `None` when the time is over.
+#[allow(clippy::disallowed_methods, reason = "another process lives in real time")]
+fn wait<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= deadline {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

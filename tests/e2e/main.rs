@@ -3,9 +3,12 @@
 //! One test binary, so that wasmtime is linked once. What a machine lacks (mosquitto's clients,
 //! the AWS CLI, built plugins) is said and the test is skipped; `.ci/run` has it all.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod aws;
 mod customer_example;
 mod host;
+mod life_cycle;
 mod mqtt;
 mod plugins;
 mod receiver;

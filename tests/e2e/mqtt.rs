@@ -50,7 +50,13 @@ impl Client {
     /// Sends CONNECT (3.1.1, clean session, keep-alive 60) and returns the CONNACK's code.
     #[track_caller]
     pub fn connect(&mut self, client_id: &str) -> u8 {
-        self.send(&connect(client_id, None));
+        self.connect_with(client_id, None)
+    }
+
+    /// The same with a password and the user name `user`.
+    #[track_caller]
+    pub fn connect_with(&mut self, client_id: &str, password: Option<&str>) -> u8 {
+        self.send(&connect(client_id, password));
         let connack = self.packet().expect("the host closed instead of a CONNACK");
         assert_eq!(connack[..2], [0x20, 2], "{connack:02x?}");
         connack[3]
@@ -75,10 +81,15 @@ impl Client {
         assert_eq!(self.packet().as_deref(), Some(&[0x40, 2, 0, 1][..]));
     }
 
-    /// The next PUBLISH: topic and payload. It is acknowledged when it wants to be.
+    /// The next PUBLISH: topic and payload. It is acknowledged when it wants to be; a PUBACK
+    /// before it is passed over.
     #[track_caller]
     pub fn message(&mut self) -> (String, String) {
-        let packet = self.packet().expect("the host closed instead of a PUBLISH");
+        let mut next = || self.packet().expect("the host closed instead of a PUBLISH");
+        let mut packet = next();
+        if packet[0] == 0x40 {
+            packet = next();
+        }
         assert_eq!(packet[0] & 0xf0, 0x30, "{packet:02x?}");
         let start = 1 + packet[1..].iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
         let length = usize::from(u16::from_be_bytes([packet[start], packet[start + 1]]));
@@ -157,7 +168,7 @@ fn tcp(port: u16) -> TcpStream {
 }
 
 /// CONNECT of 3.1.1 with clean session; a password comes with the user name `user`.
-pub fn connect(client_id: &str, password: Option<&str>) -> Vec<u8> {
+fn connect(client_id: &str, password: Option<&str>) -> Vec<u8> {
     let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4];
     body.push(if password.is_some() { 0xc2 } else { 0x02 });
     body.extend([0, 60]);
@@ -178,7 +189,8 @@ pub fn publish(topic: &str, payload: &str) -> Vec<u8> {
     packet(0x32, &body)
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+/// A packet of this first byte and this body, with its remaining length between them.
+pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
     let mut length = body.len();
     loop {
