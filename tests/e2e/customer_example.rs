@@ -28,8 +28,19 @@ impl Example {
     /// With more in the configuration.
     pub fn with(configuration: &str) -> Option<Self> {
         let receiver = Receiver::open();
-        let webhook = plugins::webhook(&receiver)?;
-        let host = Host::start(&format!("{webhook}{configuration}"));
+        let webhook = plugins::webhook(&receiver.origin(), &receiver.origin())?;
+        Self::start(receiver, &format!("{webhook}{configuration}"))
+    }
+
+    /// Its webhook was granted another origin than the one that it is to post to.
+    pub fn without_grant() -> Option<Self> {
+        let receiver = Receiver::open();
+        let webhook = plugins::webhook(&receiver.origin(), "https://granted.example")?;
+        Self::start(receiver, &webhook)
+    }
+
+    fn start(receiver: Receiver, configuration: &str) -> Option<Self> {
+        let host = Host::start(configuration);
         let aws = Aws::of(&host)?;
         let certificate_arn = provision(&host, &aws);
         Some(Self { host, aws, receiver, certificate_arn })

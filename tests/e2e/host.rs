@@ -139,11 +139,13 @@ impl Host {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Waits until the log has the text.
+    /// Waits for a line of the log that has this text.
     #[track_caller]
-    pub fn expect_log(&self, text: &str) {
-        let found = wait(Duration::from_secs(10), || self.log().contains(text).then_some(()));
-        assert!(found.is_some(), "{text:?} is not in the log:\n{}", self.log());
+    pub fn expect_log(&self, text: &str) -> String {
+        let line = wait(Duration::from_secs(10), || {
+            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
+        });
+        line.unwrap_or_else(|| panic!("{text:?} is not in the log:\n{}", self.log()))
     }
 
     #[track_caller]

@@ -3,9 +3,10 @@
 //! One test binary, so that wasmtime is linked once. What a machine lacks (mosquitto's clients,
 //! the AWS CLI, built plugins) is said and the test is skipped; `.ci/run` has it all.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod aws;
+mod bad_input;
 mod customer_example;
 mod host;
 mod life_cycle;

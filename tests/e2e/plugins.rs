@@ -1,17 +1,15 @@
 //! The shipped plugins, built once for all tests.
 
-use crate::receiver::Receiver;
 use crate::{skip, workspace};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// Configuration of the webhook plugin that may post to the receiver and nowhere else; `None` when
-/// plugins cannot be built here.
-pub fn webhook(receiver: &Receiver) -> Option<String> {
-    let origin = receiver.origin();
+/// Configuration of the webhook plugin that is to post to one origin and was granted another;
+/// `None` when plugins cannot be built here.
+pub fn webhook(to: &str, granted: &str) -> Option<String> {
     Some(format!(
-        "[plugins.webhook]\npath = {:?}\n[plugins.webhook.grants]\nhttp = [{origin:?}]\n\
-         [plugins.webhook.config]\nurl = '{origin}/fired'\n",
+        "[plugins.webhook]\npath = {:?}\n[plugins.webhook.grants]\nhttp = [{granted:?}]\n\
+         [plugins.webhook.config]\nurl = '{to}/fired'\n",
         folder("webhook")?
     ))
 }
