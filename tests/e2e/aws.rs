@@ -58,4 +58,13 @@ impl Aws {
         assert!(!output.status.success(), "aws {arguments:?} was not refused");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
+
+    /// Lets the clients of [`crate::host::LAB`] do everything.
+    #[track_caller]
+    pub fn create_lab_policy(&self) {
+        let document = r#"{"Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}"#;
+        let create = ["iot", "create-policy", "--policy-name", "Lab", "--policy-document"];
+        self.ok(&[&create[..], &[document]].concat());
+    }
 }

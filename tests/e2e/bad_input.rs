@@ -4,24 +4,8 @@
 
 use crate::aws::Aws;
 use crate::customer_example::Example;
-use crate::host::Host;
+use crate::host::{Host, LAB};
 use crate::mqtt::{self, Client, packet};
-
-/// A plain listener whose clients may do what the policy `Lab` says.
-const LAB: &str = "\
-[listeners.lab]
-bind = '127.0.0.1:0'
-protocol = 'mqtt'
-tls = false
-anonymous_policy = 'Lab'
-";
-
-/// Lets the clients of the plain listener do everything.
-fn create_lab_policy(aws: &Aws) {
-    let document = r#"{"Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}"#;
-    aws.ok(&["iot", "create-policy", "--policy-name", "Lab", "--policy-document", document]);
-}
 
 /// Somebody else, whom nothing in these tests may disturb.
 #[track_caller]
@@ -34,7 +18,7 @@ fn bystander(host: &Host) -> Client {
 #[test]
 fn malformed_packets_end_their_connection_and_no_other() {
     let Some(example) = Example::with(LAB) else { return };
-    create_lab_policy(&example.aws);
+    example.aws.create_lab_policy();
     let mut bystander = bystander(&example.host);
 
     let first: [(&str, &[u8]); 6] = [
@@ -85,7 +69,7 @@ fn malformed_packets_end_their_connection_and_no_other() {
 #[test]
 fn only_an_active_certificate_of_the_registry_gets_in() {
     let Some(example) = Example::with(LAB) else { return };
-    create_lab_policy(&example.aws);
+    example.aws.create_lab_policy();
     let mut bystander = bystander(&example.host);
     let not_authorized = 5;
 

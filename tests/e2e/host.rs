@@ -19,6 +19,15 @@ bind = '127.0.0.1:0'
 bind = '127.0.0.1:0'
 ";
 
+/// A plain listener whose clients may do what the policy `Lab` says.
+pub const LAB: &str = "\
+[listeners.lab]
+bind = '127.0.0.1:0'
+protocol = 'mqtt'
+tls = false
+anonymous_policy = 'Lab'
+";
+
 /// A running host; killed when dropped.
 pub struct Host {
     process: Child,
