@@ -446,6 +446,9 @@ impl Publisher for PluginPublisher {
         if !self.limits.allow_topic(message.topic.as_str()) {
             return Err(PublishError::Invalid("topic beyond the limits of this host".into()));
         }
+        if message.properties.as_ref().is_some_and(|it| !self.limits.allow_properties(it)) {
+            return Err(PublishError::Invalid("properties beyond the limits of this host".into()));
+        }
         self.broker.publish(&Arc::new(message), &mut Wakes::default());
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! Source of the defaults: the service quotas of AWS IoT Core. What happens at a bound is said
 //! at the field.
 
+use crate::message::Properties;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Bounds that the host enforces.
@@ -13,6 +15,13 @@ pub struct Limits {
     pub payload_bytes: u32,
     /// Whole MQTT packet in bytes; beyond it the connection is closed (MQTT 5: 0x95).
     pub packet_bytes: u32,
+    /// User properties of a PUBLISH or will in bytes, each pair counted with 32 more; beyond it
+    /// the connection is closed (0x95).
+    pub user_properties_bytes: u32,
+    /// Correlation data in bytes; beyond it as for `user_properties_bytes`.
+    pub correlation_data_bytes: u32,
+    /// Content type in bytes; beyond it as for `user_properties_bytes`.
+    pub content_type_bytes: u32,
     /// Topic name or filter in bytes; beyond it the connection is closed (MQTT 5: 0x90 or 0x8F).
     pub topic_bytes: u32,
     /// Slashes in a topic name or filter; beyond them as for `topic_bytes`.
@@ -28,7 +37,8 @@ pub struct Limits {
     pub inflight_messages: u16,
     /// Messages that wait for one client; when full the new message is dropped for that client.
     pub queue_messages: u32,
-    /// Bytes of payload that wait for one receiver; when full as for `queue_messages`.
+    /// Bytes of payload and properties that wait for one client; when full as for
+    /// `queue_messages`.
     pub queue_bytes: u32,
     /// Longest session expiry in seconds; longer wishes are shortened and the client is told.
     pub session_expiry_s: u32,
@@ -62,11 +72,27 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// True when the properties of a message are within their bounds.
+    pub fn allow_properties(&self, properties: &Properties) -> bool {
+        let content_type = properties.content_type.as_ref().map_or(0, |text| text.len());
+        let correlation_data = properties.correlation_data.as_ref().map_or(0, Bytes::len);
+        let response_topic = properties.response_topic.as_ref();
+        properties.user_bytes() <= self.user_properties_bytes as usize
+            && content_type <= self.content_type_bytes as usize
+            && correlation_data <= self.correlation_data_bytes as usize
+            && response_topic.is_none_or(|topic| self.allow_topic(topic.as_str()))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             payload_bytes: 128 * 1_024,
             packet_bytes: 146 * 1_024,
+            user_properties_bytes: 8 * 1_024,
+            correlation_data_bytes: 8 * 1_024,
+            content_type_bytes: 256,
             topic_bytes: 256,
             topic_slashes: 7,
             client_id_bytes: 128,

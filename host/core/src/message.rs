@@ -87,5 +87,21 @@ pub struct Properties {
     pub user: Vec<(Arc<str>, Arc<str>)>,
 }
 
+impl Properties {
+    /// Bytes of the user properties, an empty pair counted like the pointers that it takes.
+    pub fn user_bytes(&self) -> usize {
+        let pair = size_of::<(Arc<str>, Arc<str>)>();
+        self.user.iter().map(|(key, value)| pair + key.len() + value.len()).sum()
+    }
+
+    /// Bytes of everything that has no fixed size; for the bounds of queues.
+    pub fn bytes(&self) -> usize {
+        self.user_bytes()
+            + self.content_type.as_ref().map_or(0, |text| text.len())
+            + self.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
+            + self.correlation_data.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// Subscription Identifier: 1..=268,435,455 (MQTT 5.0, 3.8.2.1.2).
 pub type SubscriptionId = NonZeroU32;

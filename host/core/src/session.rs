@@ -456,6 +456,9 @@ impl Session {
         if publish.payload.len() > limits.payload_bytes as usize {
             return Err(error(Reason::PacketTooLarge, "payload beyond the limit"));
         }
+        if publish.properties.as_ref().is_some_and(|it| !limits.allow_properties(it)) {
+            return Err(error(Reason::PacketTooLarge, "properties beyond the limits"));
+        }
         if publish.retain && active.version == Version::V5 {
             // [MQTT-3.2.2-14] CONNACK said that retained messages are not available.
             return Err(error(Reason::RetainNotSupported, "PUBLISH with RETAIN"));
@@ -710,6 +713,9 @@ fn check_connect(connect: &Connect, limits: &Limits) -> Result<(), ProtocolError
         }
         if will.payload.len() > limits.payload_bytes as usize {
             return Err(error(Reason::PacketTooLarge, "will payload beyond the limit"));
+        }
+        if will.properties.as_ref().is_some_and(|it| !limits.allow_properties(it)) {
+            return Err(error(Reason::PacketTooLarge, "will properties beyond the limits"));
         }
         if will.topic.is_reserved() {
             return Err(error(Reason::TopicNameInvalid, "will on a reserved topic"));

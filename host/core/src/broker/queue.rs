@@ -27,7 +27,7 @@ pub struct Queue {
 pub struct QueueBounds {
     /// Messages.
     pub messages_max: u32,
-    /// Bytes of payload.
+    /// Bytes of payload and properties.
     pub bytes_max: u32,
 }
 
@@ -177,5 +177,6 @@ impl Inbox for Queue {
 }
 
 fn size(delivery: &Delivery) -> usize {
-    delivery.message.payload.len()
+    let properties = delivery.message.properties.as_ref();
+    delivery.message.payload.len() + properties.map_or(0, |properties| properties.bytes())
 }

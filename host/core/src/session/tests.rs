@@ -1,6 +1,7 @@
 //! The protocol, packet by packet, on a clock that stands still unless moved.
 
 use super::*;
+use crate::message::Properties;
 use crate::policy::{Context, Policy};
 use crate::time::{ManualClock, Timestamp};
 use bytes::Bytes;
@@ -136,9 +137,8 @@ fn delivery(topic: &str, qos: QoS, expiry_s: Option<u32>, at: Timestamp) -> Deli
     let topic = TopicName::parse(topic).unwrap();
     let mut message = Message::new(topic, "x", Arc::default(), at);
     message.qos = qos;
-    message.properties = expiry_s.map(|expiry_s| {
-        Box::new(crate::message::Properties { expiry_s: Some(expiry_s), ..Default::default() })
-    });
+    message.properties = expiry_s
+        .map(|expiry_s| Box::new(Properties { expiry_s: Some(expiry_s), ..Default::default() }));
     Delivery { message: Arc::new(message), qos, retain: false, subscription_ids: Vec::new() }
 }
 
@@ -266,6 +266,15 @@ fn publishes_beyond_the_limits_end_the_connection_with_their_reason() {
     check(publish(&"x".repeat(257), QoS::AtLeastOnce), "TopicNameInvalid");
     let payload = Bytes::from(vec![0; 128 * 1024 + 1]);
     check(Publish { payload, ..base() }, "PacketTooLarge");
+    let with = |properties| Publish { properties: Some(Box::new(properties)), ..base() };
+    let pairs =
+        |count| Properties { user: vec![("".into(), "".into()); count], ..Default::default() };
+    check(with(pairs(257)), "PacketTooLarge");
+    let content_type = Some("x".repeat(257).into());
+    check(with(Properties { content_type, ..Default::default() }), "PacketTooLarge");
+    let correlation_data = Some(vec![0; 8 * 1024 + 1].into());
+    check(with(Properties { correlation_data, ..Default::default() }), "PacketTooLarge");
+    assert!(Limits::default().allow_properties(&pairs(256)));
     check(publish("a", QoS::ExactlyOnce), "QoSNotSupported");
     check(Publish { retain: true, ..base() }, "RetainNotSupported");
     // [MQTT-3.3.2-8], [MQTT-3.3.2-9], and an alias that was never set.
