@@ -13,6 +13,7 @@ mod life_cycle;
 mod mqtt;
 mod plugins;
 mod receiver;
+mod sdk;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

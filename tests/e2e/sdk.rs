@@ -1,0 +1,46 @@
+//! Clients that devices use, as they come: the AWS IoT Device SDK and Eclipse Paho, both for
+//! Python. What they do is in the `.py` files beside this one.
+
+use crate::customer_example::Example;
+use crate::{program, skip, workspace};
+use serde_json::Value;
+use std::process::Command;
+
+/// Runs a script as the thing of the example; false when its packages are missing.
+#[track_caller]
+fn run(script: &str, module: &str, listener: &str, example: &Example) -> bool {
+    let Some(python) = program("python3") else { return false };
+    let import = Command::new(&python).args(["-c", &format!("import {module}")]).output().unwrap();
+    if !import.status.success() {
+        skip(&format!("Python has no {module}; .ci/run installs it"));
+        return false;
+    }
+    let output = Command::new(python)
+        .arg(workspace().join("tests/e2e").join(script))
+        .arg(example.host.port(listener).to_string())
+        .arg(example.host.ca_file())
+        .args([example.certificate(), example.private_key()])
+        .arg("TemperatureSensor1")
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {error}\n{}", example.host.log());
+    true
+}
+
+#[test]
+fn the_aws_iot_device_sdk_publishes_receives_fires_the_rule_and_uses_the_shadow() {
+    let Some(example) = Example::new() else { return };
+    if run("device_sdk.py", "awsiot", "mqtt", &example) {
+        for expected in [31.5, 32.5] {
+            let fired: Value = serde_json::from_str(&example.receiver.next()).unwrap();
+            assert_eq!(fired["temp"], expected);
+        }
+    }
+}
+
+#[test]
+fn paho_publishes_and_receives_over_websocket_with_a_client_certificate() {
+    let Some(example) = Example::new() else { return };
+    run("websocket.py", "paho.mqtt.client", "https", &example);
+}
