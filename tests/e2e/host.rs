@@ -73,7 +73,7 @@ impl Host {
         self.wait_until_ready();
     }
 
-    /// As a power cut: no chance to write anything; then starts again.
+    /// SIGKILL: no chance to write anything; then starts again.
     #[track_caller]
     pub fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();

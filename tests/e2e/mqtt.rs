@@ -81,13 +81,13 @@ impl Client {
         assert_eq!(self.packet().as_deref(), Some(&[0x40, 2, 0, 1][..]));
     }
 
-    /// The next PUBLISH: topic and payload. It is acknowledged when it wants to be; a PUBACK
-    /// before it is passed over.
+    /// The next PUBLISH: topic and payload. It is acknowledged when it wants to be; PUBACKs
+    /// before it are passed over.
     #[track_caller]
     pub fn message(&mut self) -> (String, String) {
         let mut next = || self.packet().expect("the host closed instead of a PUBLISH");
         let mut packet = next();
-        if packet[0] == 0x40 {
+        while packet[0] == 0x40 {
             packet = next();
         }
         assert_eq!(packet[0] & 0xf0, 0x30, "{packet:02x?}");
