@@ -1,7 +1,8 @@
 //! HTTP/1.1 on a stream: whole requests to a handler, `/mqtt` upgraded to MQTT over WebSocket.
 //!
 //! In: a TCP or TLS stream. Out: [`HttpHandler::handle`], `connection::serve`. Bounds: request
-//! headers 64 KiB and 10 s, body `Limits::http_body_bytes` (413 beyond it) and 30 s, 60 s idle.
+//! headers 64 KiB and 10 s (the wait for the next request included), body
+//! `Limits::http_body_bytes` (413 beyond it) and 30 s.
 //! Content codings of requests are not undone. HTTP/2 is not spoken.
 
 use crate::connection::{self, Origin};
