@@ -6,7 +6,7 @@
 //!
 //! Memory: reading goes into a buffer of the thread and packets are decoded in place; a
 //! connection keeps only an unfinished packet and bytes that the socket did not take. What waits
-//! for a slow reader is bounded by [`UNSENT_BYTES_MAX`] plus the client's queue, and while it is
+//! for a slow reader is bounded by `UNSENT_BYTES_MAX` plus the client's queue, and while it is
 //! above, nothing more is read from that client.
 
 use crate::codec::{Codec, DecodeError};

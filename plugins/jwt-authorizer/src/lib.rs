@@ -1,7 +1,7 @@
 //! Authorizer that lets clients in by a signed JSON Web Token (RFC 7519, RFC 8725).
 //!
-//! In: the token that a client presents, its configuration. Out: who it is, policy documents made from
-//! templates, and how long the connection may last: until the token is no longer accepted.
+//! In: the token that a client presents, the configuration. Out: who it is, policy documents made
+//! from templates, and how long the connection may last: until the token is no longer accepted.
 //! Not here: which connections are asked (the host's listeners), fetching keys (they are
 //! configured), whether the documents are well-formed policies (the host).
 //!
