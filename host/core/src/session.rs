@@ -79,6 +79,8 @@ struct Active {
     /// QoS 1 messages that the client takes unacknowledged.
     window: u16,
     resumable: Resumable,
+    /// How many of `resumable.inflight`, from its front, this connection has sent.
+    resent: usize,
     disconnect_at: Option<Instant>,
 }
 
@@ -196,8 +198,9 @@ impl Session {
     /// QoS 0 messages wait behind QoS 1 messages, so that the order of a topic is kept.
     pub fn delivery_room(&self) -> usize {
         match &self.phase {
-            Phase::Active(active) => {
-                usize::from(active.window).saturating_sub(active.resumable.inflight.len())
+            // What an earlier connection left goes first.
+            Phase::Active(active) if active.resent == active.resumable.inflight.len() => {
+                usize::from(active.window).saturating_sub(active.resent)
             }
             _ => 0,
         }
@@ -241,9 +244,11 @@ impl Session {
             return;
         };
         let limits = &self.config.limits;
-        let session_present = opened.resumed.is_some();
+        // The wait for the answer was the host's, not the client's.
+        self.last_packet_at = now.instant;
         let connack = connack(&connect, &opened, limits);
         let mut active = Box::new(Active {
+            resent: 0,
             version: connect.version,
             publisher: Arc::new(Publisher {
                 client_id: Some(opened.client_id.clone()),
@@ -264,21 +269,18 @@ impl Session {
             resumable: opened.resumed.unwrap_or_default(),
             disconnect_at: opened.identity.disconnect_after.map(|after| now.instant + after),
         });
-        let will_denied = active.will.as_ref().is_some_and(|will| {
-            !active.permissions.allows(Action::Publish, Resource::Topic(will.topic.as_str()))
-        });
-        if will_denied {
-            self.config.metrics.publish_denied.increment();
-            active.will = None;
-            self.phase = Phase::Active(active);
-            return self.refuse(Reason::NotAuthorized);
-        }
         self.config.metrics.connections_accepted.increment();
         self.output.push_back(Output::Send(Packet::ConnAck(Box::new(connack))));
-        if session_present {
-            active.resend(now, &mut self.output);
-        }
+        active.resend(now, &mut self.output);
         self.phase = Phase::Active(active);
+    }
+
+    /// Whether the client may leave its will; to be asked before its session is taken over, which
+    /// a refused CONNECT must not touch.
+    pub fn allows_will(connect: &Connect, permissions: &Permissions) -> bool {
+        connect.will.as_ref().is_none_or(|will| {
+            permissions.allows(Action::Publish, Resource::Topic(will.topic.as_str()))
+        })
     }
 
     /// The answer to [`Output::Open`]: the client may not connect.
@@ -318,7 +320,10 @@ impl Session {
         let Some(expiry_s) = remaining_expiry(now, &delivery.message) else { return };
         let packet_id = match delivery.qos {
             QoS::AtMostOnce => None,
-            _ => Some(active.resumable.push(delivery.clone())),
+            _ => {
+                active.resent += 1;
+                Some(active.resumable.push(delivery.clone()))
+            }
         };
         self.output.push_back(Output::Deliver(delivered(delivery, packet_id, false, expiry_s)));
     }
@@ -328,7 +333,7 @@ impl Session {
     pub fn handle_undeliverable(&mut self, packet_id: Option<PacketId>) {
         self.config.metrics.messages_dropped.increment();
         if let (Phase::Active(active), Some(packet_id)) = (&mut self.phase, packet_id) {
-            active.resumable.remove(packet_id);
+            active.acknowledge(packet_id);
         }
     }
 
@@ -419,7 +424,10 @@ impl Session {
         let Phase::Active(active) = &mut self.phase else { return Ok(()) };
         match packet {
             Packet::Publish(publish) => self.handle_publish(now, publish)?,
-            Packet::PubAck(ack) => active.resumable.remove(ack.packet_id),
+            Packet::PubAck(ack) => {
+                active.acknowledge(ack.packet_id);
+                active.resend(now, &mut self.output);
+            }
             Packet::Subscribe(subscribe) => self.handle_subscribe(*subscribe),
             Packet::Unsubscribe(unsubscribe) => {
                 self.output.push_back(Output::Unsubscribe(unsubscribe));
@@ -625,14 +633,31 @@ impl Active {
         verdict
     }
 
-    /// [MQTT-4.4.0-1] what was not acknowledged goes out again, in its order, with DUP.
+    /// [MQTT-4.4.0-1] what was not acknowledged goes out again, in its order, with DUP, and as much
+    /// at a time as the client takes [MQTT-3.3.4-9].
     fn resend(&mut self, now: Now, output: &mut VecDeque<Output>) {
-        self.resumable.inflight.retain(|(packet_id, delivery)| {
-            let Some(expiry_s) = remaining_expiry(now, &delivery.message) else { return false };
-            let delivered = delivered(delivery.clone(), Some(*packet_id), true, expiry_s);
-            output.push_back(Output::Deliver(delivered));
-            true
-        });
+        while self.resent < usize::from(self.window)
+            && let Some((packet_id, delivery)) = self.resumable.inflight.get(self.resent).cloned()
+        {
+            let expiry_s = remaining_expiry(now, &delivery.message);
+            match expiry_s.filter(|_| self.may_receive(&delivery.message.topic)) {
+                Some(expiry_s) => {
+                    self.resent += 1;
+                    let delivered = delivered(delivery, Some(packet_id), true, expiry_s);
+                    output.push_back(Output::Deliver(delivered));
+                }
+                None => {
+                    self.resumable.inflight.remove(self.resent);
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, packet_id: PacketId) {
+        // One that is still to be sent again cannot have been acknowledged on this connection.
+        if self.resumable.remove(packet_id, self.resent) {
+            self.resent -= 1;
+        }
     }
 
     fn leave(self, now: Now, with_will: bool) -> Left {
@@ -675,14 +700,17 @@ impl Resumable {
         packet_id
     }
 
-    fn remove(&mut self, packet_id: PacketId) {
+    /// Removes the message if it is among the first `sent`.
+    fn remove(&mut self, packet_id: PacketId, sent: usize) -> bool {
         // Clients acknowledge in order, so the first is the one.
-        if let Some(at) = self.inflight.iter().position(|(id, _)| *id == packet_id) {
+        let found = self.inflight.iter().take(sent).position(|(id, _)| *id == packet_id);
+        if let Some(at) = found {
             self.inflight.remove(at);
         }
         if self.inflight.is_empty() {
             self.inflight = VecDeque::new();
         }
+        found.is_some()
     }
 }
 

@@ -29,8 +29,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
 /// Bytes that may wait for the socket before deliveries and reading pause.
 const UNSENT_BYTES_MAX: usize = 64 * 1_024;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub wheel: Wheel,
     /// Of the newest connection.
     pub last_connection_id: AtomicU64,
+    /// Cancelled when the host shuts down.
+    pub stop: CancellationToken,
 }
 
 /// Where a connection comes from and what it presented before its first byte of MQTT.
@@ -99,12 +102,17 @@ where
         written: 0,
         needs_flush: false,
         packet_bytes_max: u32::MAX,
-        is_armed: false,
+        armed_until: None,
         shared: shared.clone(),
     };
     // Boxed, so that what only the start needs does not stay in the task for ever.
     let open = Box::pin(connection.open(origin));
-    let Ok(mut access) = tokio::time::timeout(shared.config.connect_timeout, open).await else {
+    let opened = tokio::select! {
+        // A client that is being opened is told by `Clients::stop_all`; this is for the silent.
+        () = shared.stop.cancelled() => return,
+        opened = tokio::time::timeout(shared.config.connect_timeout, open) => opened,
+    };
+    let Ok(mut access) = opened else {
         tracing::info!(remote = %peer, %listener, "closed: CONNECT took too long");
         return;
     };
@@ -158,7 +166,8 @@ struct Connection<S> {
     needs_flush: bool,
     /// The client's Maximum Packet Size.
     packet_bytes_max: u32,
-    is_armed: bool,
+    /// When the wheel ticks next; a tick before is the one of an earlier connection.
+    armed_until: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -228,6 +237,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> Result<Opened, Refusal> {
         let shared = &self.shared;
         let identity = shared.authenticator.authenticate(credentials).await?;
+        if !Session::allows_will(connect, &identity.permissions) {
+            shared.config.metrics.publish_denied.increment();
+            return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
+        }
         let client_id = credentials.client_id.clone().expect("`credentials` sets it");
         let principal = identity.principal.as_ref();
         let opened = shared.clients.open(&client_id, principal, connect.clean_start).await;
@@ -360,7 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match event {
             QueueEvent::Stop(reason) => self.session.handle_stop(now, reason),
             QueueEvent::Tick => {
-                self.is_armed = false;
+                self.armed_until.take_if(|until| *until <= now.instant);
                 self.session.handle_timeout(now);
             }
             QueueEvent::Deliveries => {
@@ -442,11 +455,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 SPARE_BUFFER.set(buffer);
             }
         }
-        if let (false, Some(client)) = (self.is_armed, &self.client)
+        if let (None, Some(client)) = (self.armed_until, &self.client)
             && let Some(deadline) = self.session.poll_timeout()
         {
-            self.shared.wheel.arm(deadline, client.queue());
-            self.is_armed = true;
+            self.armed_until = Some(self.shared.wheel.arm(deadline, client.queue()));
         }
     }
 

@@ -15,9 +15,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 const HEADER_BYTES_MAX: usize = 64 * 1_024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +37,8 @@ pub struct Service {
     pub mqtt: Option<Arc<connection::Shared>>,
     /// Largest body in bytes.
     pub body_bytes_max: usize,
+    /// Cancelled when the host shuts down: requests end, idle connections close.
+    pub stop: CancellationToken,
 }
 
 /// Serves one connection until it ends.
@@ -69,13 +73,20 @@ where
             Ok::<_, Infallible>(response.map(Full::new))
         }
     });
-    let served = hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), answer)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = service.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(peer = %origin.peer, %error, "HTTP connection ended");
         return;

@@ -3,11 +3,11 @@
 //! In: [`Wheel::arm`] with a connection's next deadline. Out: [`Queue::tick`] at most a second
 //! after it. A connection is armed once at a time; when its deadline has moved on meanwhile
 //! (a packet came), it arms itself again, so that a packet costs nothing here.
-//! Bound: one entry per connection.
+//! Bound: one entry per connection, and those of ended connections until their second.
 
 use gnomon_core::broker::queue::Queue;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Slots of the wheel; a deadline further away is looked at early and armed again.
 const SLOTS: usize = 2_048;
@@ -31,14 +31,15 @@ impl Wheel {
         Self { start, state: Mutex::new(State { slots, turned_s: 0 }) }
     }
 
-    /// Ticks the queue within a second after the deadline.
-    pub fn arm(&self, deadline: Instant, queue: &Arc<Queue>) {
+    /// Ticks the queue within a second after the deadline; returns when at the earliest.
+    pub fn arm(&self, deadline: Instant, queue: &Arc<Queue>) -> Instant {
         let after = deadline.saturating_duration_since(self.start);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let farthest = state.turned_s + SLOTS as u64 - 1;
         let due_s = (after.as_secs() + 1).clamp(state.turned_s + 1, farthest);
         let slot = slot(due_s);
         state.slots[slot].push(Arc::downgrade(queue));
+        self.start + Duration::from_secs(due_s)
     }
 
     /// Ticks everything that is due.
@@ -70,7 +71,6 @@ mod tests {
     use gnomon_core::ids::ClientId;
     use gnomon_core::time::{Clock, SystemClock};
     use std::task::{Context, Poll, Waker};
-    use std::time::Duration;
 
     fn ticked(queue: &Queue) -> bool {
         let mut context = Context::from_waker(Waker::noop());

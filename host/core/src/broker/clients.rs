@@ -17,9 +17,8 @@ use crate::metrics::Metrics;
 use crate::packet::{Reason, SubscribeOptions};
 use crate::session::{Left, Resumable};
 use crate::topic::TopicFilter;
-use std::cmp::Reverse;
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -42,8 +41,10 @@ struct Shared {
 #[derive(Default)]
 struct Entries {
     by_id: HashMap<ClientId, Entry, ahash::RandomState>,
-    /// When to look at a parked session; a session that came back stays until its time.
-    due: BinaryHeap<Reverse<(Instant, ClientId)>>,
+    /// When to look at a parked session: its end and its will, at most two entries each.
+    due: BTreeSet<(Instant, ClientId)>,
+    /// The host shuts down: whoever still comes is told to go.
+    stopping: Option<Reason>,
 }
 
 enum Entry {
@@ -59,6 +60,13 @@ struct Parked {
     /// `None`: never.
     expires_at: Option<Instant>,
     will: Option<(Instant, Arc<Message>)>,
+}
+
+impl Parked {
+    fn due(&self) -> impl Iterator<Item = Instant> + use<> {
+        let will = self.will.as_ref().map(|(at, _)| *at);
+        self.expires_at.into_iter().chain(will)
+    }
 }
 
 /// The earlier connection with the client id does not end; try again.
@@ -121,6 +129,9 @@ impl Clients {
                 },
             },
         };
+        for at in parked.iter().flat_map(|parked| parked.due()) {
+            entries.due.remove(&(at, client_id.clone()));
+        }
         let (queue, receiver, resumable) = match parked {
             // A session belongs to whoever made it: its messages are not for another principal.
             Some(parked) if !clean_start && parked.principal.as_ref() == principal => {
@@ -140,6 +151,9 @@ impl Clients {
         let released = Arc::new(Notify::new());
         let live = Entry::Live { queue: queue.clone(), released: released.clone() };
         entries.by_id.insert(client_id.clone(), live);
+        if let Some(reason) = entries.stopping {
+            queue.stop(reason);
+        }
         let client = Client {
             clients: self.clone(),
             id: client_id.clone(),
@@ -156,17 +170,19 @@ impl Clients {
     pub fn expire(&self, now: Instant) {
         loop {
             let mut entries = self.entries();
-            let client_id = match entries.due.peek() {
-                Some(Reverse((at, _))) if *at <= now => match entries.due.pop() {
-                    Some(Reverse((_, client_id))) => client_id,
-                    None => return,
-                },
-                _ => return,
-            };
+            let Some((at, client_id)) = entries.due.pop_first() else { return };
+            if at > now {
+                entries.due.insert((at, client_id));
+                return;
+            }
             let MapEntry::Occupied(mut entry) = entries.by_id.entry(client_id) else { continue };
             let Entry::Parked(parked) = entry.get_mut() else { continue };
             if parked.expires_at.is_some_and(|at| at <= now) {
-                if let Entry::Parked(parked) = entry.remove() {
+                let (client_id, entry) = entry.remove_entry();
+                if let Entry::Parked(parked) = entry {
+                    for at in parked.due() {
+                        entries.due.remove(&(at, client_id.clone()));
+                    }
                     self.discard(*parked);
                 }
             } else if let Some((_, will)) = parked.will.take_if(|(at, _)| *at <= now) {
@@ -176,8 +192,12 @@ impl Clients {
     }
 
     /// Tells every connection to end, e.g. at shutdown.
+    ///
+    /// Connections that are being opened are told as soon as they are.
     pub fn stop_all(&self, reason: Reason) {
-        for entry in self.entries().by_id.values() {
+        let mut entries = self.entries();
+        entries.stopping = Some(reason);
+        for entry in entries.by_id.values() {
             if let Entry::Live { queue, .. } = entry {
                 queue.stop(reason);
             }
@@ -285,8 +305,6 @@ impl Client {
         self.queue.park();
         let expires_at = (left.session_expiry_s != u32::MAX).then(|| after(left.session_expiry_s));
         let mut entries = self.clients.entries();
-        let due = expires_at.into_iter().chain(will.as_ref().map(|(at, _)| *at));
-        entries.due.extend(due.map(|at| Reverse((at, self.id.clone()))));
         let parked = Parked {
             queue: self.queue.clone(),
             receiver,
@@ -295,6 +313,7 @@ impl Client {
             expires_at,
             will,
         };
+        entries.due.extend(parked.due().map(|at| (at, self.id.clone())));
         entries.by_id.insert(self.id.clone(), Entry::Parked(Box::new(parked)));
         drop(entries);
     }
@@ -305,7 +324,8 @@ impl Drop for Client {
         let mut entries = self.clients.entries();
         // Not when the session was parked, nor when somebody else has the id by now.
         if let MapEntry::Occupied(entry) = entries.by_id.entry(self.id.clone())
-            && matches!(entry.get(), Entry::Live { queue, .. } if Arc::ptr_eq(queue, &self.queue))
+            // Not by the queue: a session that is resumed keeps it.
+            && matches!(entry.get(), Entry::Live { released, .. } if Arc::ptr_eq(released, &self.released))
         {
             entry.remove();
         }

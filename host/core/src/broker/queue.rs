@@ -120,9 +120,12 @@ impl Queue {
         state.bytes = state.deliveries.iter().map(size).sum();
     }
 
-    /// A connection reads again.
+    /// A connection reads again; what was meant for the one before is forgotten.
     pub(super) fn unpark(&self) {
-        self.state().is_parked = false;
+        let mut state = self.state();
+        state.is_parked = false;
+        state.stop = None;
+        state.tick = false;
     }
 
     fn signal(&self, change: impl FnOnce(&mut State)) {

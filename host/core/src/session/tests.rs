@@ -197,7 +197,6 @@ fn connects_that_cannot_be_served_are_refused_with_their_reason() {
     let scram = || Some(("SCRAM".into(), Bytes::new()));
     check(|it| it.authentication = scram(), Version::V5, "BadAuthenticationMethod");
     check(|it| it.will = will("$SYS/x"), Version::V5, "TopicNameInvalid");
-    check(|it| it.will = will("secret"), Version::V5, "NotAuthorized");
     let retained = will("w").map(|will| Box::new(Will { retain: true, ..*will }));
     check(|it| it.will = retained, Version::V5, "RetainNotSupported");
 }
@@ -361,6 +360,40 @@ fn what_was_not_acknowledged_is_sent_again_with_dup_after_resumption() {
     bench.expect(&["session_present: true", "dup: true"]);
     bench.deliver("c", QoS::AtLeastOnce);
     bench.expect(&["packet_id: Some(3)"]);
+}
+
+#[test]
+fn resumption_keeps_to_the_new_receive_maximum() {
+    // [MQTT-3.3.4-9]
+    let persistent = Connect { clean_start: false, session_expiry_s: 60, ..connect(Version::V5) };
+    let mut bench = Bench::connected(persistent.clone());
+    bench.deliver("a", QoS::AtLeastOnce);
+    bench.deliver("b", QoS::AtLeastOnce);
+    let now = bench.now();
+    let left = bench.session.end(now).left.unwrap();
+
+    let mut bench = Bench::new();
+    let receive_maximum = NonZeroU16::new(1);
+    bench.packet(Packet::Connect(Box::new(Connect { receive_maximum, ..persistent })));
+    bench.open(Some(left.resumable));
+    bench.expect(&["session_present: true", "topic: \"a\""]);
+    assert_eq!(bench.session.delivery_room(), 0);
+    // Not sent yet on this connection, so it cannot be acknowledged.
+    let second = PacketId::new(2).unwrap();
+    bench.packet(Packet::PubAck(Ack { packet_id: second, reason: Reason::Success }));
+    bench.expect(&[]);
+    bench.packet(Packet::PubAck(Ack { packet_id: PacketId::MIN, reason: Reason::Success }));
+    bench.expect(&["topic: \"b\""]);
+    bench.packet(Packet::PubAck(Ack { packet_id: second, reason: Reason::Success }));
+    assert_eq!(bench.session.delivery_room(), 1);
+}
+
+#[test]
+fn a_will_that_the_policy_denies_is_refused() {
+    for (topic, allowed) in [("w", true), ("secret", false)] {
+        let connect = Connect { will: will(topic), ..connect(Version::V5) };
+        assert_eq!(Session::allows_will(&connect, &permissions()), allowed);
+    }
 }
 
 #[test]
