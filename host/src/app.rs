@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use gnomon_api::keys::{KeyError, Keys, Role};
 use gnomon_api::{Api, Services, Signatures};
 use gnomon_core::actions::{Action, Actions};
+use gnomon_core::adapter::HttpHandler;
 use gnomon_core::auth::{Authenticator, Authorizer, Authorizers, CustomAuthorizer, SIGNATURES};
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
@@ -201,7 +202,8 @@ async fn serve(
             .map(|it| it.name.as_str().into())
             .collect(),
     }));
-    let mqtt = mqtt(config, world, &clients, authenticator);
+    let stop = CancellationToken::new();
+    let mqtt = mqtt(config, world, &clients, authenticator, &stop);
     let mut parts = Parts {
         shadows,
         plugins,
@@ -209,7 +211,7 @@ async fn serve(
         clients,
         loops: JoinSet::new(),
         connections: TaskTracker::new(),
-        stop: CancellationToken::new(),
+        stop,
     };
     let open = Open { config, plans, world, authority: &authority, mqtt, api };
     let served = async {
@@ -232,6 +234,7 @@ fn mqtt(
     world: &World,
     clients: &Clients,
     authenticator: Authenticator,
+    stop: &CancellationToken,
 ) -> Arc<connection::Shared> {
     Arc::new(connection::Shared {
         clients: clients.clone(),
@@ -245,6 +248,7 @@ fn mqtt(
         clock: world.clock.clone(),
         random: world.random.clone(),
         last_connection_id: AtomicU64::new(0),
+        stop: stop.clone(),
     })
 }
 
@@ -336,15 +340,17 @@ impl Open<'_> {
         plugins: &Plugins,
     ) -> Vec<(ListenerConfig, &'static str)> {
         let body_bytes_max = self.world.limits.http_body_bytes as usize;
-        let api = || Service { handler: self.api.clone(), mqtt: None, body_bytes_max };
+        let stop = &self.mqtt.stop;
+        let http = |handler: Arc<dyn HttpHandler>, mqtt| {
+            Protocol::Http(Service { handler, mqtt, body_bytes_max, stop: stop.clone() })
+        };
         let own = self.plans.iter().map(|plan| {
             let (protocol, name) = match plan.protocol {
                 ListenerProtocol::Mqtt => (Protocol::Mqtt(self.mqtt.clone()), "mqtt"),
                 ListenerProtocol::Https => {
-                    let service = Service { mqtt: Some(self.mqtt.clone()), ..api() };
-                    (Protocol::Http(service), "https")
+                    (http(self.api.clone(), Some(self.mqtt.clone())), "https")
                 }
-                ListenerProtocol::Api => (Protocol::Http(api()), "api"),
+                ListenerProtocol::Api => (http(self.api.clone(), None), "api"),
             };
             let config = ListenerConfig {
                 name: plan.name.as_str().into(),
@@ -367,7 +373,7 @@ impl Open<'_> {
                 insecure: false,
                 anonymous_policy: None,
                 connections_max: crate::config::CONNECTIONS_MAX,
-                protocol: Protocol::Http(Service { handler, mqtt: None, body_bytes_max }),
+                protocol: http(handler, None),
             };
             Some((config, "plugin"))
         });

@@ -115,6 +115,8 @@ impl From<RoleArgument> for Role {
 
 /// Runs the command line.
 pub fn run() -> ExitCode {
+    // Keys and the store are their owner's alone, also in a folder that was there before.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let result = match Cli::parse().command {
         Command::Up(up) => self::up(&up),
         Command::Status(folder) => status(&folder),

@@ -80,8 +80,8 @@ impl Authorizer for Signatures {
         }
         Ok(AuthorizerResponse {
             is_authenticated: true,
+            policy_documents: vec![policy(&key)],
             principal_id: key.id,
-            policy_documents: vec![policy(key.role)],
             disconnect_after_s: CONNECTION_S,
             refresh_after_s: 0,
             attributes: Vec::new(),
@@ -89,15 +89,20 @@ impl Authorizer for Signatures {
     }
 }
 
-/// What a role may do over MQTT, in the words of a device policy.
-fn policy(role: Role) -> String {
-    let actions = match role {
-        Role::Administrator | Role::Operator => r#""iot:*""#,
-        Role::ReadOnly => r#"["iot:Connect", "iot:Subscribe", "iot:Receive"]"#,
+/// What a key may do over MQTT, in the words of a device policy. Readers connect under names of
+/// their own: whoever takes a device's client id ends its connection.
+fn policy(key: &AccessKey) -> String {
+    let statements = match key.role {
+        Role::Administrator | Role::Operator => {
+            r#"{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}"#.to_owned()
+        }
+        Role::ReadOnly => format!(
+            r#"{{"Effect": "Allow", "Action": "iot:Connect", "Resource": "arn:aws:iot:*:*:client/{}*"}},
+               {{"Effect": "Allow", "Action": ["iot:Subscribe", "iot:Receive"], "Resource": "*"}}"#,
+            key.id
+        ),
     };
-    format!(
-        r#"{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}]}}"#
-    )
+    format!(r#"{{"Version": "2012-10-17", "Statement": [{statements}]}}"#)
 }
 
 #[cfg(test)]
@@ -150,7 +155,9 @@ mod tests {
             let [document] = &response.policy_documents[..] else { panic!("{response:?}") };
             let policy = Policy::parse("role", document, &Account::default()).unwrap();
             let permissions = Permissions::new([&policy], &Context::default());
-            assert!(permissions.allows(Action::Connect, Resource::Client("c")));
+            let connects = |id: &str| permissions.allows(Action::Connect, Resource::Client(id));
+            assert_eq!(connects("c"), may_publish, "{role}");
+            assert!(connects(&format!("{}-dashboard", key.id)), "{role}");
             assert!(permissions.allows(Action::Subscribe, Resource::TopicFilter("a/#")));
             assert!(permissions.allows(Action::Receive, Resource::Topic("a/b")));
             let publishes = permissions.allows(Action::Publish, Resource::Topic("a/b"));

@@ -6,8 +6,9 @@ use gnomon_core::random::{self, Random};
 use gnomon_core::registry::{IssueError, Issued, Issuer};
 use gnomon_core::time::{Clock, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
+    SerialNumber,
 };
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -174,6 +175,8 @@ impl Authority {
     fn device_params(&self, name: DistinguishedName) -> CertificateParams {
         let mut params = self.params(NOT_AFTER);
         params.distinguished_name = name;
+        // Devices trust this CA for the server: a device must not be able to pose as one.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params
     }
 }

@@ -27,6 +27,9 @@ use tokio::sync::watch;
 /// How long a custom authorizer may take. Source: AWS IoT, "Custom authentication".
 const AUTHORIZER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest time that a connection is let in for without being looked at again.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// Policy documents of one answer. Source: AWS IoT, "Defining your Lambda function".
 const AUTHORIZER_POLICIES_MAX: usize = 10;
 
@@ -198,8 +201,15 @@ impl Authenticator {
             principal: Some(Principal::new(id.as_str())),
             thing: name,
             permissions: Arc::new(permissions),
-            disconnect_after: None,
+            disconnect_after: Some(self.left_of(&certificate)),
         })
+    }
+
+    /// What is left of the certificate's validity, at most a year: no clock overflows by it.
+    fn left_of(&self, certificate: &Certificate) -> Duration {
+        let now = self.clock.wall().as_millis();
+        let left = certificate.not_after.as_millis().saturating_sub(now);
+        Duration::from_millis(left).min(YEAR)
     }
 
     fn check_usable(&self, certificate: &Certificate) -> Result<(), Refusal> {
@@ -314,6 +324,10 @@ impl Authenticator {
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if !is_well_formed {
             return Err("answered with a principalId that is not [a-zA-Z0-9]{1,128}".to_owned());
+        }
+        // Sessions belong to principals: nobody may pose as a certificate.
+        if id.len() == 64 && CertificateId::parse(id).is_ok() {
+            return Err("answered with a principalId that looks like a certificate id".to_owned());
         }
         let documents = &response.policy_documents;
         if documents.len() > AUTHORIZER_POLICIES_MAX {
