@@ -108,6 +108,8 @@ struct Parts {
     /// One task per connection.
     connections: TaskTracker,
     stop: CancellationToken,
+    /// Ends the connections that do not end by `stop`.
+    cut: CancellationToken,
 }
 
 /// Starts the host, serves until Ctrl-C or SIGTERM, stops in order.
@@ -212,6 +214,7 @@ async fn serve(
         loops: JoinSet::new(),
         connections: TaskTracker::new(),
         stop,
+        cut: CancellationToken::new(),
     };
     let open = Open { config, plans, world, authority: &authority, mqtt, api };
     let served = async {
@@ -280,6 +283,9 @@ impl Parts {
         self.connections.close();
         if tokio::time::timeout(CONNECTIONS_TIMEOUT, self.connections.wait()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "connections cut off");
+            // Nothing is taken any more that a rule could not run for.
+            self.cut.cancel();
+            self.connections.wait().await;
         }
         self.loops.shutdown().await;
         self.rules.shutdown(RULES_TIMEOUT).await;
@@ -319,7 +325,11 @@ impl Open<'_> {
             bound.push(listener);
         }
         for listener in bound {
-            parts.loops.spawn(listener.run(parts.stop.clone(), parts.connections.clone()));
+            parts.loops.spawn(listener.run(
+                parts.stop.clone(),
+                parts.cut.clone(),
+                parts.connections.clone(),
+            ));
         }
         let (mqtt, clients) = (self.mqtt, parts.clients.clone());
         parts.loops.spawn(async move {

@@ -32,8 +32,8 @@ pub struct Limits {
     pub subscriptions_per_session: u32,
     /// Filters of one SUBSCRIBE; beyond them SUBACK 0x97 (3.1.1: 0x80) for the rest.
     pub filters_per_subscribe: u32,
-    /// Unacknowledged QoS 1 messages in each direction of a connection; outgoing ones wait,
-    /// incoming ones beyond it close the connection (MQTT 5: 0x93).
+    /// Unacknowledged QoS 1 messages to a client; more wait in its queue. Told to MQTT 5 clients
+    /// as Receive Maximum too, though theirs are acknowledged at once and never reach it.
     pub inflight_messages: u16,
     /// Messages that wait for one client; when full the new message is dropped for that client.
     pub queue_messages: u32,

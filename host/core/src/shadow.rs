@@ -97,19 +97,6 @@ impl ShadowError {
             Self::Internal => 500,
         }
     }
-
-    /// The name of the exception that the REST API answers with (`x-amzn-ErrorType`).
-    pub fn exception(&self) -> &'static str {
-        match self.code() {
-            404 => "ResourceNotFoundException",
-            409 => "ConflictException",
-            413 => "RequestEntityTooLargeException",
-            415 => "UnsupportedDocumentEncodingException",
-            429 => "ThrottlingException",
-            500 => "InternalFailureException",
-            _ => "InvalidRequestException",
-        }
-    }
 }
 
 impl fmt::Display for ShadowError {

@@ -113,8 +113,8 @@ impl Listener {
         }
     }
 
-    /// Accepts until `stop`; connections run on in `tasks`.
-    pub async fn run(self, stop: CancellationToken, tasks: TaskTracker) {
+    /// Accepts until `stop`; connections run on in `tasks`, at the longest until `cut`.
+    pub async fn run(self, stop: CancellationToken, cut: CancellationToken, tasks: TaskTracker) {
         let slots = Arc::new(Semaphore::new(self.config.connections_max));
         let config = Arc::new(self.config);
         loop {
@@ -126,9 +126,9 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, peer, slot)) => {
-                    let config = config.clone();
+                    let (config, cut) = (config.clone(), cut.clone());
                     tasks.spawn(async move {
-                        serve(socket, peer, &config).await;
+                        cut.run_until_cancelled(serve(socket, peer, &config)).await;
                         drop(slot);
                     });
                 }
