@@ -9,13 +9,17 @@
 
 pub mod clients;
 mod index;
+pub mod log;
 pub mod queue;
 
 use crate::ids::ClientId;
 use crate::message::{Message, QoS, SubscriptionId};
-use crate::packet::SubscribeOptions;
+use crate::packet::{PacketId, SubscribeOptions};
+use crate::storage::Durability;
 use crate::topic::{TopicFilter, TopicName};
 use index::{Index, Slot};
+use log::SessionNumber;
+use queue::Queue;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +38,27 @@ pub struct Delivery {
     pub retain: bool,
     /// Identifiers of the matching subscriptions.
     pub subscription_ids: Vec<SubscriptionId>,
+    /// Given by the log to what it keeps; the session numbers everything else when it sends it.
+    pub packet_id: Option<PacketId>,
+    /// It may have been sent before.
+    pub dup: bool,
+}
+
+impl Delivery {
+    /// A delivery that was never sent, without subscription identifiers.
+    pub fn new(message: Arc<Message>, qos: QoS) -> Self {
+        let subscription_ids = Vec::new();
+        Self { message, qos, retain: false, subscription_ids, packet_id: None, dup: false }
+    }
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Receivers with a matching filter.
+    pub receivers: usize,
+    /// When it is where it has to be.
+    pub durability: Durability,
 }
 
 /// A bounded queue of messages with one reader; what happens when it is full is its own.
@@ -41,6 +66,12 @@ pub trait Inbox: Send + Sync + 'static {
     /// Takes one message without blocking. A reader that has to be woken is added to `wakes`:
     /// the publisher wakes each receiver once per batch.
     fn deliver(&self, delivery: Delivery, wakes: &mut Wakes);
+
+    /// The queue of a durable session: QoS 1 and 2 messages for it go to the log, which hands
+    /// them over when they are durable.
+    fn durable(&self) -> Option<(SessionNumber, Arc<Queue>)> {
+        None
+    }
 
     /// The client behind it, for subscriptions with No Local.
     fn client_id(&self) -> Option<&ClientId> {
@@ -108,8 +139,8 @@ impl Broker {
         Receiver { broker: self.clone(), slot, filters: Mutex::default() }
     }
 
-    /// Delivers the message to every receiver with a matching filter, once each; returns how many.
-    pub fn publish(&self, message: &Arc<Message>, wakes: &mut Wakes) -> usize {
+    /// Delivers the message to every receiver with a matching filter, once each.
+    pub fn publish(&self, message: &Arc<Message>, wakes: &mut Wakes) -> Published {
         deliver(&self.route(&message.topic), message, wakes)
     }
 
@@ -119,7 +150,7 @@ impl Broker {
         cache: &mut Option<Box<RouteCache>>,
         message: &Arc<Message>,
         wakes: &mut Wakes,
-    ) -> usize {
+    ) -> Published {
         // Read before the look-up: a subscription that changes meanwhile makes the route stale.
         let generation = self.0.generation.load(Ordering::Acquire);
         let cache = match cache {
@@ -146,7 +177,7 @@ impl Broker {
     }
 }
 
-fn deliver(targets: &[Target], message: &Arc<Message>, wakes: &mut Wakes) -> usize {
+fn deliver(targets: &[Target], message: &Arc<Message>, wakes: &mut Wakes) -> Published {
     let mut receivers = 0;
     for target in targets {
         let own = || {
@@ -164,10 +195,12 @@ fn deliver(targets: &[Target], message: &Arc<Message>, wakes: &mut Wakes) -> usi
             // [MQTT-3.3.1-12], [MQTT-3.3.1-13] Retain As Published.
             retain: message.retain && target.options.retain_as_published,
             subscription_ids: target.subscription_ids.clone(),
+            packet_id: None,
+            dup: false,
         };
         target.inbox.deliver(delivery, wakes);
     }
-    receivers
+    Published { receivers, durability: Durability::Done }
 }
 
 /// One receiver of the index; dropping it removes its subscriptions.

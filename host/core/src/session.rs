@@ -13,7 +13,7 @@
 pub mod reserved;
 
 use crate::auth::{Identity, Refusal};
-use crate::broker::Delivery;
+use crate::broker::{Delivery, Published};
 use crate::ids::ClientId;
 use crate::limits::Limits;
 use crate::message::{Message, Publisher, QoS, SubscriptionId};
@@ -23,6 +23,7 @@ use crate::packet::{
     Subscribe, SubscribeOptions, Unsubscribe, Version, Will,
 };
 use crate::policy::{Action, Permissions, Resource};
+use crate::storage::{Durability, Position};
 use crate::time::Now;
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::VecDeque;
@@ -78,18 +79,24 @@ struct Active {
     may_receive: Option<(TopicName, bool)>,
     /// QoS 1 messages that the client takes unacknowledged.
     window: u16,
-    resumable: Resumable,
-    /// How many of `resumable.inflight`, from its front, this connection has sent.
-    resent: usize,
-    disconnect_at: Option<Instant>,
-}
-
-/// What of a session outlives its connection.
-#[derive(Debug, Default)]
-pub struct Resumable {
+    /// The session outlives the connection: what is sent is kept until it is acknowledged, and the
+    /// log is told.
+    is_durable: bool,
     /// Sent and not yet acknowledged, in the order of sending.
     inflight: VecDeque<(PacketId, Delivery)>,
     last_packet_id: u16,
+    resumable: Resumable,
+    disconnect_at: Option<Instant>,
+}
+
+/// What of a session, beside its messages, outlives its connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumable {
+    /// Sent QoS 2 messages between PUBREC and PUBCOMP, in the order of the PUBRECs.
+    pub released: Vec<PacketId>,
+    /// The client's QoS 2 messages between PUBLISH and PUBREL; the position says when the message
+    /// is durable and PUBREC may go out.
+    pub incoming: Vec<(PacketId, Position)>,
 }
 
 /// What the driver has to do.
@@ -102,7 +109,8 @@ pub enum Output {
     /// Authenticate the client, take over its session; answer with [`Session::handle_opened`] or
     /// [`Session::handle_refused`].
     Open(Box<Connect>),
-    /// Give the message to the broker; answer with [`Session::handle_published`].
+    /// Give the message to the broker; answer with [`Session::handle_published`]. With QoS 2 the
+    /// log learns that the identifier is taken.
     Publish {
         /// The message.
         message: Arc<Message>,
@@ -120,6 +128,12 @@ pub enum Output {
     },
     /// Unsubscribe; answer with [`Session::handle_unsubscribed`].
     Unsubscribe(Box<Unsubscribe>),
+    /// A durable session is done with a delivery; no answer.
+    Acknowledged(PacketId),
+    /// A durable session got PUBREC; answer with [`Session::handle_released`].
+    Released(PacketId),
+    /// A durable session got PUBREL; answer with [`Session::handle_completed`].
+    Completed(PacketId),
     /// Send what came before, then close the socket; [`Session::end`] has the rest.
     Close,
 }
@@ -133,6 +147,8 @@ pub struct Opened {
     pub identity: Identity,
     /// What an earlier connection left, when it is resumed.
     pub resumed: Option<Resumable>,
+    /// Whether the session outlives the connection.
+    pub is_durable: bool,
 }
 
 /// What is left when the connection is over.
@@ -147,6 +163,8 @@ pub struct Ended {
 /// What a client that was connected leaves.
 #[derive(Debug)]
 pub struct Left {
+    /// Sent and not acknowledged: to be queued again, before everything else.
+    pub unacknowledged: VecDeque<Delivery>,
     /// For the next connection.
     pub resumable: Resumable,
     /// How long to keep it, in seconds; 0: not at all, `u32::MAX`: for ever.
@@ -198,9 +216,8 @@ impl Session {
     /// QoS 0 messages wait behind QoS 1 messages, so that the order of a topic is kept.
     pub fn delivery_room(&self) -> usize {
         match &self.phase {
-            // What an earlier connection left goes first.
-            Phase::Active(active) if active.resent == active.resumable.inflight.len() => {
-                usize::from(active.window).saturating_sub(active.resent)
+            Phase::Active(active) => {
+                usize::from(active.window).saturating_sub(active.inflight.len())
             }
             _ => 0,
         }
@@ -247,8 +264,7 @@ impl Session {
         // The wait for the answer was the host's, not the client's.
         self.last_packet_at = now.instant;
         let connack = connack(&connect, &opened, limits);
-        let mut active = Box::new(Active {
-            resent: 0,
+        let active = Box::new(Active {
             version: connect.version,
             publisher: Arc::new(Publisher {
                 client_id: Some(opened.client_id.clone()),
@@ -266,12 +282,14 @@ impl Session {
                 .receive_maximum
                 .map_or(u16::MAX, NonZeroU16::get)
                 .min(limits.inflight_messages),
+            is_durable: opened.is_durable,
+            inflight: VecDeque::new(),
+            last_packet_id: 0,
             resumable: opened.resumed.unwrap_or_default(),
             disconnect_at: opened.identity.disconnect_after.map(|after| now.instant + after),
         });
         self.config.metrics.connections_accepted.increment();
         self.output.push_back(Output::Send(Packet::ConnAck(Box::new(connack))));
-        active.resend(now, &mut self.output);
         self.phase = Phase::Active(active);
     }
 
@@ -292,22 +310,42 @@ impl Session {
         self.refuse(reason);
     }
 
-    /// The answer to [`Output::Publish`]: the message is where it has to be; `receivers` got it.
-    pub fn handle_published(&mut self, packet_id: Option<PacketId>, receivers: usize) {
+    /// The answer to [`Output::Publish`].
+    pub fn handle_published(&mut self, packet_id: Option<PacketId>, published: Published) {
         let Some(packet_id) = packet_id else { return };
-        let reason = if receivers == 0 { Reason::NoMatchingSubscribers } else { Reason::Success };
+        let is_unheard = published.receivers == 0;
+        let reason = if is_unheard { Reason::NoMatchingSubscribers } else { Reason::Success };
         self.output.push_back(Output::Send(Packet::PubAck(Ack { packet_id, reason })));
     }
 
     /// The answer to [`Output::Subscribe`], one reason per filter.
-    pub fn handle_subscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>) {
+    pub fn handle_subscribed(
+        &mut self,
+        packet_id: PacketId,
+        reasons: Vec<Reason>,
+        _durability: Durability,
+    ) {
         self.output.push_back(Output::Send(Packet::SubAck(SubAck { packet_id, reasons })));
     }
 
     /// The answer to [`Output::Unsubscribe`], one reason per filter.
-    pub fn handle_unsubscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>) {
+    pub fn handle_unsubscribed(
+        &mut self,
+        packet_id: PacketId,
+        reasons: Vec<Reason>,
+        _durability: Durability,
+    ) {
         self.output.push_back(Output::Send(Packet::UnsubAck(SubAck { packet_id, reasons })));
     }
+
+    /// The answer to [`Output::Released`].
+    pub fn handle_released(&mut self, _packet_id: PacketId, _durability: Durability) {}
+
+    /// The answer to [`Output::Completed`].
+    pub fn handle_completed(&mut self, _packet_id: PacketId, _durability: Durability) {}
+
+    /// The log has come to the position.
+    pub fn handle_durable(&mut self, _committed: Position) {}
 
     /// Takes a message for the client; at most [`Session::delivery_room`] at a time.
     pub fn handle_delivery(&mut self, now: Now, delivery: Delivery) {
@@ -320,12 +358,9 @@ impl Session {
         let Some(expiry_s) = remaining_expiry(now, &delivery.message) else { return };
         let packet_id = match delivery.qos {
             QoS::AtMostOnce => None,
-            _ => {
-                active.resent += 1;
-                Some(active.resumable.push(delivery.clone()))
-            }
+            _ => Some(active.send(delivery.clone())),
         };
-        self.output.push_back(Output::Deliver(delivered(delivery, packet_id, false, expiry_s)));
+        self.output.push_back(Output::Deliver(delivered(delivery, packet_id, expiry_s)));
     }
 
     /// A delivery did not fit into the client's Maximum Packet Size: it counts as done
@@ -425,8 +460,9 @@ impl Session {
         match packet {
             Packet::Publish(publish) => self.handle_publish(now, publish)?,
             Packet::PubAck(ack) => {
-                active.acknowledge(ack.packet_id);
-                active.resend(now, &mut self.output);
+                if active.acknowledge(ack.packet_id) && active.is_durable {
+                    self.output.push_back(Output::Acknowledged(ack.packet_id));
+                }
             }
             Packet::Subscribe(subscribe) => self.handle_subscribe(*subscribe),
             Packet::Unsubscribe(unsubscribe) => {
@@ -633,31 +669,34 @@ impl Active {
         verdict
     }
 
-    /// [MQTT-4.4.0-1] what was not acknowledged goes out again, in its order, with DUP, and as much
-    /// at a time as the client takes [MQTT-3.3.4-9].
-    fn resend(&mut self, now: Now, output: &mut VecDeque<Output>) {
-        while self.resent < usize::from(self.window)
-            && let Some((packet_id, delivery)) = self.resumable.inflight.get(self.resent).cloned()
-        {
-            let expiry_s = remaining_expiry(now, &delivery.message);
-            match expiry_s.filter(|_| self.may_receive(&delivery.message.topic)) {
-                Some(expiry_s) => {
-                    self.resent += 1;
-                    let delivered = delivered(delivery, Some(packet_id), true, expiry_s);
-                    output.push_back(Output::Deliver(delivered));
-                }
-                None => {
-                    self.resumable.inflight.remove(self.resent);
+    /// Puts the delivery in flight; what the log keeps is numbered already.
+    fn send(&mut self, delivery: Delivery) -> PacketId {
+        // The window is smaller than the number of identifiers, so one is free.
+        let packet_id = delivery.packet_id.unwrap_or_else(|| {
+            loop {
+                self.last_packet_id = self.last_packet_id.wrapping_add(1);
+                if let Some(id) = PacketId::new(self.last_packet_id)
+                    && !self.inflight.iter().any(|(used, _)| *used == id)
+                {
+                    break id;
                 }
             }
-        }
+        });
+        self.inflight.push_back((packet_id, delivery));
+        packet_id
     }
 
-    fn acknowledge(&mut self, packet_id: PacketId) {
-        // One that is still to be sent again cannot have been acknowledged on this connection.
-        if self.resumable.remove(packet_id, self.resent) {
-            self.resent -= 1;
+    /// True when the delivery was in flight.
+    fn acknowledge(&mut self, packet_id: PacketId) -> bool {
+        // Clients acknowledge in order, so the first is the one.
+        let found = self.inflight.iter().position(|(id, _)| *id == packet_id);
+        if let Some(at) = found {
+            self.inflight.remove(at);
         }
+        if self.inflight.is_empty() {
+            self.inflight = VecDeque::new();
+        }
+        found.is_some()
     }
 
     fn leave(self, now: Now, with_will: bool) -> Left {
@@ -681,36 +720,17 @@ impl Active {
             };
             Some((Arc::new(message), Duration::from_secs(u64::from(delay_s))))
         });
-        Left { resumable: self.resumable, session_expiry_s: self.session_expiry_s, will }
-    }
-}
-
-impl Resumable {
-    fn push(&mut self, delivery: Delivery) -> PacketId {
-        // The window is smaller than the number of identifiers, so one is free.
-        let packet_id = loop {
-            self.last_packet_id = self.last_packet_id.wrapping_add(1);
-            if let Some(id) = PacketId::new(self.last_packet_id)
-                && !self.inflight.iter().any(|(used, _)| *used == id)
-            {
-                break id;
-            }
-        };
-        self.inflight.push_back((packet_id, delivery));
-        packet_id
-    }
-
-    /// Removes the message if it is among the first `sent`.
-    fn remove(&mut self, packet_id: PacketId, sent: usize) -> bool {
-        // Clients acknowledge in order, so the first is the one.
-        let found = self.inflight.iter().take(sent).position(|(id, _)| *id == packet_id);
-        if let Some(at) = found {
-            self.inflight.remove(at);
+        let unacknowledged = self.inflight.into_iter().map(|(id, delivery)| Delivery {
+            packet_id: Some(id),
+            dup: true,
+            ..delivery
+        });
+        Left {
+            unacknowledged: unacknowledged.collect(),
+            resumable: self.resumable,
+            session_expiry_s: self.session_expiry_s,
+            will,
         }
-        if self.inflight.is_empty() {
-            self.inflight = VecDeque::new();
-        }
-        found.is_some()
     }
 }
 
@@ -798,15 +818,10 @@ fn remaining_expiry(now: Now, message: &Message) -> Option<Option<u32>> {
     u32::try_from(left).ok().map(Some)
 }
 
-fn delivered(
-    delivery: Delivery,
-    packet_id: Option<PacketId>,
-    dup: bool,
-    expiry_s: Option<u32>,
-) -> Delivered {
+fn delivered(delivery: Delivery, packet_id: Option<PacketId>, expiry_s: Option<u32>) -> Delivered {
     Delivered {
         message: delivery.message,
-        dup,
+        dup: delivery.dup,
         qos: delivery.qos,
         retain: delivery.retain,
         packet_id,

@@ -2,13 +2,15 @@
 //!
 //! One aggregate = one key = one revision. No multi-key transaction: what an engine beyond redb
 //! (NATS JetStream) cannot promise nobody may use. The same contract test runs on every engine
-//! (`gnomon-store`). Queues get a second, log-shaped port with the issue on the broker.
+//! (`gnomon-store`). Messages on their way have a second, log-shaped port: [`Journal`].
 //! [`MemoryStore`] and [`FaultyStore`] are for tests and the simulation.
 
 mod faulty;
+mod journal;
 mod memory;
 
 pub use faulty::{Fault, FaultyStore};
+pub use journal::{Commit, Durability, Journal, Position};
 pub use memory::MemoryStore;
 
 use async_trait::async_trait;

@@ -20,6 +20,7 @@ use gnomon_core::ids::ClientId;
 use gnomon_core::packet::{ConnAck, Connect, Delivered, Packet, Reason};
 use gnomon_core::random::{self, Random};
 use gnomon_core::session::{Config, Opened, Output, ProtocolError, Session};
+use gnomon_core::storage::Durability;
 use gnomon_core::time::{Clock, Now};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -248,7 +249,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             opened.map_err(|occupied| Refusal::Unavailable(occupied.to_string()))?;
         tracing::debug!(%client_id, remote = %credentials.peer, "connected");
         self.client = Some(client);
-        Ok(Opened { client_id, identity, resumed })
+        let is_durable = connect.session_expiry_s > 0 || resumed.is_some();
+        Ok(Opened { client_id, identity, resumed, is_durable })
     }
 
     /// Certificate, attachments or policies changed: new permissions, or the end.
@@ -297,23 +299,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Output::Open(connect) => return Some(connect),
                 Output::Publish { message, packet_id } => {
                     if let Some(client) = &mut self.client {
-                        let receivers = client.publish(&message, &mut wakes);
-                        self.session.handle_published(packet_id, receivers);
+                        let published = client.publish(&message, &mut wakes);
+                        self.session.handle_published(packet_id, published);
                     }
                 }
                 Output::Subscribe { packet_id, subscription_id, filters } => {
                     if let Some(client) = &self.client {
                         tracing::debug!(?client, filters = filters.len(), "subscribe");
                         let reasons = client.subscribe(&filters, subscription_id);
-                        self.session.handle_subscribed(packet_id, reasons);
+                        self.session.handle_subscribed(packet_id, reasons, Durability::Done);
                     }
                 }
                 Output::Unsubscribe(unsubscribe) => {
                     if let Some(client) = &self.client {
                         let reasons = client.unsubscribe(&unsubscribe.filters);
-                        self.session.handle_unsubscribed(unsubscribe.packet_id, reasons);
+                        let packet_id = unsubscribe.packet_id;
+                        self.session.handle_unsubscribed(packet_id, reasons, Durability::Done);
                     }
                 }
+                // Nothing is durable yet.
+                Output::Acknowledged(_) | Output::Released(_) | Output::Completed(_) => {}
                 // `is_closed` says so too; the loop ends when everything is sent.
                 Output::Close => {}
             }
@@ -376,6 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.armed_until.take_if(|until| *until <= now.instant);
                 self.session.handle_timeout(now);
             }
+            QueueEvent::Durable(position) => self.session.handle_durable(position),
             QueueEvent::Deliveries => {
                 for delivery in queue.take(room) {
                     self.session.handle_delivery(now, delivery);

@@ -10,7 +10,7 @@
 //! their queues and by `Limits::session_expiry_s`.
 
 use super::queue::{Queue, QueueBounds};
-use super::{Broker, Receiver, RouteCache, Wakes};
+use super::{Broker, Published, Receiver, RouteCache, Wakes};
 use crate::ids::{ClientId, Principal};
 use crate::message::{Message, QoS, SubscriptionId};
 use crate::metrics::Metrics;
@@ -244,8 +244,8 @@ impl Client {
         &self.queue
     }
 
-    /// Publishes for the client; returns how many receivers got it.
-    pub fn publish(&mut self, message: &Arc<Message>, wakes: &mut Wakes) -> usize {
+    /// Publishes for the client.
+    pub fn publish(&mut self, message: &Arc<Message>, wakes: &mut Wakes) -> Published {
         self.clients.0.broker.publish_cached(&mut self.route, message, wakes)
     }
 
@@ -302,7 +302,7 @@ impl Client {
             drop(receiver);
             return; // `drop` releases the id.
         }
-        self.queue.park();
+        self.queue.park(left.unacknowledged);
         let expires_at = (left.session_expiry_s != u32::MAX).then(|| after(left.session_expiry_s));
         let mut entries = self.clients.entries();
         let parked = Parked {

@@ -10,11 +10,13 @@ use crate::ids::ClientId;
 use crate::message::QoS;
 use crate::metrics::Metrics;
 use crate::packet::Reason;
+use crate::storage::Position;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// A bounded queue with one reader.
+#[derive(Debug)]
 pub struct Queue {
     client_id: ClientId,
     bounds: QueueBounds,
@@ -31,10 +33,14 @@ pub struct QueueBounds {
     pub bytes_max: u32,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     deliveries: VecDeque<Delivery>,
     bytes: usize,
+    /// Messages in the log that will be pushed here, and their bytes (counted in `bytes` too).
+    reserved: usize,
+    /// How far the log has come, for a reader that waits for it.
+    durable: Option<Position>,
     waker: Option<Waker>,
     /// The reader waits for deliveries too, not only for a stop or a tick.
     wants_deliveries: bool,
@@ -52,6 +58,8 @@ pub enum QueueEvent {
     Stop(Reason),
     /// The coarse timer that the reader asked for.
     Tick,
+    /// The log has come to this position.
+    Durable(Position),
     /// Messages wait.
     Deliveries,
 }
@@ -76,6 +84,9 @@ impl Queue {
         if std::mem::take(&mut state.tick) {
             return Poll::Ready(QueueEvent::Tick);
         }
+        if let Some(position) = state.durable.take() {
+            return Poll::Ready(QueueEvent::Durable(position));
+        }
         if wants_deliveries && !state.deliveries.is_empty() {
             return Poll::Ready(QueueEvent::Deliveries);
         }
@@ -91,13 +102,56 @@ impl Queue {
     pub fn take(&self, max: usize) -> VecDeque<Delivery> {
         let mut state = self.state();
         state.is_overflowing = false;
-        if state.deliveries.len() <= max {
-            state.bytes = 0;
-            return std::mem::take(&mut state.deliveries);
-        }
-        let taken: VecDeque<_> = state.deliveries.drain(..max).collect();
+        let taken: VecDeque<_> = if state.deliveries.len() <= max {
+            std::mem::take(&mut state.deliveries)
+        } else {
+            state.deliveries.drain(..max).collect()
+        };
         state.bytes -= taken.iter().map(size).sum::<usize>();
         taken
+    }
+
+    /// Keeps room for a message that goes through the log; false when the queue is full.
+    pub fn reserve(&self, delivery: &Delivery) -> bool {
+        let mut state = self.state();
+        let fits = self.has_room(&mut state, size(delivery));
+        if fits {
+            state.reserved += 1;
+        }
+        fits
+    }
+
+    /// Takes a message for which there was [`Queue::reserve`], now that it is durable.
+    pub fn push_durable(&self, delivery: Delivery, wakes: &mut Wakes) {
+        let mut state = self.state();
+        state.reserved = state.reserved.saturating_sub(1);
+        push(&mut state, delivery, wakes);
+    }
+
+    /// Tells the reader how far the log has come.
+    pub fn durable(&self, position: Position, wakes: &mut Wakes) {
+        let mut state = self.state();
+        state.durable = Some(position);
+        if let Some(waker) = state.waker.take() {
+            wakes.push(waker);
+        }
+    }
+
+    /// Counts the bytes in, or the message as dropped.
+    fn has_room(&self, state: &mut State, bytes: usize) -> bool {
+        let messages = state.deliveries.len() + state.reserved;
+        if messages < self.bounds.messages_max as usize
+            && state.bytes + bytes <= self.bounds.bytes_max as usize
+        {
+            state.bytes += bytes;
+            return true;
+        }
+        self.metrics.messages_dropped.increment();
+        if !std::mem::replace(&mut state.is_overflowing, true) {
+            let client_id = &self.client_id;
+            tracing::warn!(%client_id, queued = messages, "queue full, new messages dropped");
+        }
+        false
     }
 
     /// Tells the reader to end its connection.
@@ -111,13 +165,22 @@ impl Queue {
     }
 
     /// No connection reads from now on: QoS 0 messages are no longer taken, and those that wait go.
-    pub(super) fn park(&self) {
+    /// What was sent and not acknowledged comes first again.
+    pub(super) fn park(&self, unacknowledged: VecDeque<Delivery>) {
         let mut state = self.state();
         state.is_parked = true;
         state.waker = None;
         state.stop = None;
-        state.deliveries.retain(|delivery| delivery.qos > QoS::AtMostOnce);
-        state.bytes = state.deliveries.iter().map(size).sum();
+        let mut bytes = 0;
+        state.deliveries.retain(|delivery| {
+            let is_kept = delivery.qos > QoS::AtMostOnce;
+            bytes += if is_kept { 0 } else { size(delivery) };
+            is_kept
+        });
+        state.bytes -= bytes;
+        state.bytes += unacknowledged.iter().map(size).sum::<usize>();
+        let queued = std::mem::replace(&mut state.deliveries, unacknowledged);
+        state.deliveries.extend(queued);
     }
 
     /// A connection reads again; what was meant for the one before is forgotten.
@@ -151,31 +214,22 @@ impl Inbox for Queue {
         if state.is_parked && delivery.qos == QoS::AtMostOnce {
             return;
         }
-        let bytes = state.bytes + size(&delivery);
-        if state.deliveries.len() >= self.bounds.messages_max as usize
-            || bytes > self.bounds.bytes_max as usize
-        {
-            self.metrics.messages_dropped.increment();
-            if !std::mem::replace(&mut state.is_overflowing, true) {
-                tracing::warn!(
-                    client_id = %self.client_id,
-                    queued = state.deliveries.len(),
-                    "queue full, new messages dropped"
-                );
-            }
-            return;
-        }
-        state.bytes = bytes;
-        state.deliveries.push_back(delivery);
-        if state.wants_deliveries
-            && let Some(waker) = state.waker.take()
-        {
-            wakes.push(waker);
+        if self.has_room(&mut state, size(&delivery)) {
+            push(&mut state, delivery, wakes);
         }
     }
 
     fn client_id(&self) -> Option<&ClientId> {
         Some(&self.client_id)
+    }
+}
+
+fn push(state: &mut State, delivery: Delivery, wakes: &mut Wakes) {
+    state.deliveries.push_back(delivery);
+    if state.wants_deliveries
+        && let Some(waker) = state.waker.take()
+    {
+        wakes.push(waker);
     }
 }
 

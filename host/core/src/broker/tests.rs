@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::packet::Reason;
 use crate::session::{Left, Resumable};
 use crate::time::{Clock, SystemClock, Timestamp};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 const BOUNDS: QueueBounds = QueueBounds { messages_max: 4, bytes_max: 1_000 };
@@ -37,7 +38,7 @@ fn clients(broker: &Broker) -> Clients {
 }
 
 fn publish(broker: &Broker, topic: &str) -> usize {
-    broker.publish(&message(topic, QoS::AtLeastOnce), &mut Wakes::default())
+    broker.publish(&message(topic, QoS::AtLeastOnce), &mut Wakes::default()).receivers
 }
 
 #[test]
@@ -110,12 +111,12 @@ fn a_cached_route_sees_later_subscriptions() {
     let mut cache = None;
     let message = message("a", QoS::AtMostOnce);
     let mut wakes = Wakes::default();
-    assert_eq!(broker.publish_cached(&mut cache, &message, &mut wakes), 0);
+    assert_eq!(broker.publish_cached(&mut cache, &message, &mut wakes).receivers, 0);
     let receiver = broker.register(queue("c"));
     receiver.subscribe(&filter("+"), qos1(), None);
-    assert_eq!(broker.publish_cached(&mut cache, &message, &mut wakes), 1);
+    assert_eq!(broker.publish_cached(&mut cache, &message, &mut wakes).receivers, 1);
     drop(receiver);
-    assert_eq!(broker.publish_cached(&mut cache, &message, &mut wakes), 0);
+    assert_eq!(broker.publish_cached(&mut cache, &message, &mut wakes).receivers, 0);
 }
 
 #[test]
@@ -129,8 +130,8 @@ fn no_local_keeps_own_messages_away() {
         let topic = TopicName::parse("a").unwrap();
         Arc::new(Message::new(topic, "x", publisher, Timestamp::default()))
     };
-    assert_eq!(broker.publish(&by("me"), &mut Wakes::default()), 0);
-    assert_eq!(broker.publish(&by("you"), &mut Wakes::default()), 1);
+    assert_eq!(broker.publish(&by("me"), &mut Wakes::default()).receivers, 0);
+    assert_eq!(broker.publish(&by("you"), &mut Wakes::default()).receivers, 1);
 }
 
 #[test]
@@ -152,7 +153,8 @@ fn a_full_queue_drops_new_messages_and_counts_them() {
 
 fn left(session_expiry_s: u32, will: Option<(&str, u64)>) -> Left {
     let will = will.map(|(topic, s)| (message(topic, QoS::AtLeastOnce), Duration::from_secs(s)));
-    Left { resumable: Resumable::default(), session_expiry_s, will }
+    let unacknowledged = VecDeque::new();
+    Left { unacknowledged, resumable: Resumable::default(), session_expiry_s, will }
 }
 
 #[tokio::test(start_paused = true)]

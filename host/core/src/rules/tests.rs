@@ -83,7 +83,7 @@ impl Bench {
         let topic = TopicName::parse(topic).unwrap();
         let now = self.ports.clock.wall();
         let message = Message::new(topic, payload.to_owned(), Arc::default(), now);
-        self.ports.broker.publish(&Arc::new(message), &mut Wakes::default())
+        self.ports.broker.publish(&Arc::new(message), &mut Wakes::default()).receivers
     }
 
     /// What the actions got, as `rule payload`, once nothing is left to do.
