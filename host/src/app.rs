@@ -331,6 +331,7 @@ impl Open<'_> {
                 parts.connections.clone(),
             ));
         }
+        parts.loops.spawn(connection::watch_permissions(self.mqtt.clone()));
         let (mqtt, clients) = (self.mqtt, parts.clients.clone());
         parts.loops.spawn(async move {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));

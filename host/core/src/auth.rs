@@ -14,9 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use authenticator::{
-    Authenticator, Authorizers, CustomAuthorizer, PermissionsWatch, SIGNATURES,
-};
+pub use authenticator::{Admission, Authenticator, Authorizers, CustomAuthorizer, SIGNATURES};
 
 /// Everything that a connection presents before it is accepted.
 #[derive(Clone, Debug)]

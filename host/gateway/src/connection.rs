@@ -12,7 +12,7 @@
 use crate::codec::{Codec, DecodeError};
 use crate::timer::Wheel;
 use bytes::Bytes;
-use gnomon_core::auth::{Authenticator, Credentials, PermissionsWatch, Refusal};
+use gnomon_core::auth::{Admission, Authenticator, Credentials, Identity, Refusal};
 use gnomon_core::broker::Wakes;
 use gnomon_core::broker::clients::{Client, Clients};
 use gnomon_core::broker::queue::QueueEvent;
@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes that may wait for the socket before deliveries and reading pause.
@@ -90,6 +91,17 @@ pub async fn serve<S>(socket: S, origin: Origin, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    if let Some(connection) = open(socket, origin, shared).await {
+        connection.await;
+    }
+}
+
+/// From the first byte to the answer to CONNECT. `None` when the peer took too long or the host
+/// stops; else what remains to be run, without anything that only the start needs.
+pub async fn open<S>(socket: S, origin: Origin, shared: Arc<Shared>) -> Option<Connection<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
     let peer = origin.peer;
     let listener = origin.listener.clone();
     let now = Now::of(&*shared.clock);
@@ -98,6 +110,9 @@ where
         codec: Codec::new(shared.config.limits.packet_bytes),
         session: Session::new(shared.config.clone(), now),
         client: None,
+        admission: None,
+        question: None,
+        farewell: None,
         input: Vec::new(),
         output: Vec::new(),
         written: 0,
@@ -106,59 +121,43 @@ where
         armed_until: None,
         shared: shared.clone(),
     };
-    // Boxed, so that what only the start needs does not stay in the task for ever.
-    let open = Box::pin(connection.open(origin));
     let opened = tokio::select! {
         // A client that is being opened is told by `Clients::stop_all`; this is for the silent.
-        () = shared.stop.cancelled() => return,
-        opened = tokio::time::timeout(shared.config.connect_timeout, open) => opened,
+        () = shared.stop.cancelled() => return None,
+        opened = tokio::time::timeout(shared.config.connect_timeout, connection.open(origin)) => {
+            opened
+        }
     };
-    let Ok(mut access) = opened else {
+    if opened.is_err() {
         tracing::info!(remote = %peer, %listener, "closed: CONNECT took too long");
-        return;
-    };
-    loop {
-        tokio::select! {
-            biased; // A revocation must win over a busy socket.
-            // Cancel-safe: a change that was not looked at is found at the next call.
-            () = Access::changed(&mut access) => {
-                Box::pin(connection.reauthenticate(access.as_deref())).await;
-            }
-            // Cancel-safe: what was read or encoded is in `connection`.
-            Step::Done = poll_fn(|context| connection.poll_step(context)) => break,
-            else => break,
-        }
+        return None;
     }
-    // First the client id, for which another connection may wait; then the farewell.
-    connection.leave();
-    let farewell = async {
-        poll_fn(|context| connection.poll_send(context)).await?;
-        poll_fn(|context| Pin::new(&mut connection.socket).poll_shutdown(context)).await
-    };
-    // A peer that takes neither is none of ours any more.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    Some(connection)
 }
 
-/// By what a client was let in, and word of its changes.
-struct Access {
-    credentials: Credentials,
-    watch: PermissionsWatch,
-}
-
-impl Access {
-    async fn changed(access: &mut Option<Box<Self>>) {
-        match access {
-            Some(access) => access.watch.changed().await,
-            None => std::future::pending().await,
-        }
+/// Tells connections when permissions change; to be run beside the listeners until the host stops.
+pub async fn watch_permissions(shared: Arc<Shared>) {
+    let mut changed = shared.authenticator.watch_permissions();
+    while changed.changed().await.is_ok() {
+        shared.clients.permissions_changed();
     }
 }
 
-struct Connection<S> {
+/// A connection whose CONNECT was answered: a future that ends with it, soon after a stop.
+///
+/// Its size is what an idle connection costs, so it is polled by hand: an `async` block would
+/// keep room for every step at once, and some of it twice.
+pub struct Connection<S> {
     socket: S,
     codec: Codec,
     session: Session,
     client: Option<Client>,
+    /// By what a client was let in; `None` when that cannot change.
+    admission: Option<Admission>,
+    /// Whether the client may stay, while that is being asked.
+    question: Option<Question>,
+    /// How long the last packets may take, once nothing else is left.
+    farewell: Option<Pin<Box<Sleep>>>,
     /// The beginning of a packet whose rest has not come, and what waits while opening.
     input: Vec<u8>,
     /// Encoded packets; the first `written` bytes are sent.
@@ -172,11 +171,31 @@ struct Connection<S> {
     shared: Arc<Shared>,
 }
 
+/// Gives the admission back with the answer; no answer when the host stops.
+type Question =
+    Pin<Box<dyn Future<Output = (Admission, Option<Result<Identity, Refusal>>)> + Send>>;
+
 enum Step {
     /// CONNECT came and waits for its answer.
     Open(Box<Connect>),
     /// The connection is over.
     Done,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
+        while connection.farewell.is_none() {
+            if let Step::Done = ready!(connection.poll_step(context)) {
+                // First the client id, for which another connection may wait; then the farewell.
+                connection.leave();
+                connection.farewell = Some(Box::pin(tokio::time::sleep(FAREWELL_TIMEOUT)));
+            }
+        }
+        connection.poll_farewell(context)
+    }
 }
 
 thread_local! {
@@ -185,15 +204,15 @@ thread_local! {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Up to the CONNACK; returns what a client was let in by.
-    async fn open(&mut self, origin: Origin) -> Option<Box<Access>> {
+    /// Up to the CONNACK.
+    async fn open(&mut self, origin: Origin) {
         let Step::Open(connect) = poll_fn(|context| self.poll_step(context)).await else {
-            return None;
+            return;
         };
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
         let credentials = self.credentials(&connect, origin);
         // Taken first: a change meanwhile is not missed.
-        let watch = self.shared.authenticator.watch(&credentials);
+        self.admission = self.shared.authenticator.admission(&credentials);
         let opened = self.authenticate(&connect, &credentials).await;
         let now = self.now();
         match opened {
@@ -207,7 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Packets that the client sent without waiting for the CONNACK [MQTT-3.1.4-5].
         let input = std::mem::take(&mut self.input);
         self.handle_input(&input);
-        Some(Box::new(Access { credentials, watch }))
+        // Whoever tells of changes did not know the client yet.
+        self.look_at_permissions();
     }
 
     fn credentials(&self, connect: &Connect, origin: Origin) -> Credentials {
@@ -253,23 +273,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Opened { client_id, identity, resumed, is_durable })
     }
 
-    /// Certificate, attachments or policies changed: new permissions, or the end.
-    async fn reauthenticate(&mut self, access: Option<&Access>) {
-        let Some(Access { credentials, .. }) = access else { return };
-        match self.shared.authenticator.authenticate(credentials).await {
-            Ok(identity) => self.session.handle_permissions(identity.permissions),
-            Err(refusal) => {
-                let (client_id, remote) = (&credentials.client_id, credentials.peer);
-                tracing::warn!(?client_id, %remote, error = %refusal, "client no longer allowed");
+    /// Asks whether the client may stay if what let it in has changed.
+    fn look_at_permissions(&mut self) {
+        let authenticator = &self.shared.authenticator;
+        let Some(admission) = self.admission.take_if(|it| authenticator.has_changed(it)) else {
+            return;
+        };
+        let shared = self.shared.clone();
+        self.question = Some(Box::pin(async move {
+            let answer = shared.authenticator.authenticate_again(&admission);
+            let answer = shared.stop.run_until_cancelled(answer).await;
+            (admission, answer)
+        }));
+    }
+
+    /// Waits for the answer, if there is a question. Certificate, attachments or policies changed:
+    /// new permissions, or the end.
+    fn poll_question(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(question) = &mut self.question else { return Poll::Ready(()) };
+        let (admission, answer) = ready!(question.as_mut().poll(context));
+        self.question = None;
+        match answer {
+            Some(Ok(identity)) => self.session.handle_permissions(identity.permissions),
+            Some(Err(refusal)) => {
+                let (client, remote) = (&self.client, admission.peer());
+                let client_id = client.as_ref().map(tracing::field::debug);
+                tracing::warn!(client_id, %remote, error = %refusal, "client no longer allowed");
                 let now = self.now();
                 self.session.handle_stop(now, Reason::NotAuthorized);
             }
+            None => {}
         }
+        self.admission = Some(admission);
+        // Once more: it may have changed again while it was asked.
+        self.look_at_permissions();
+        Poll::Ready(())
     }
 
     /// Does what can be done without waiting; pending when everything waits for something.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         loop {
+            // A revocation wins over a busy socket: meanwhile nothing is taken and nothing sent.
+            ready!(self.poll_question(context));
             if let Some(connect) = self.run_session() {
                 return Poll::Ready(Step::Open(connect));
             }
@@ -369,14 +414,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes what waits for the client; false when nothing does.
     fn poll_queue(&mut self, context: &mut Context<'_>, has_room: bool) -> bool {
-        let Some(queue) = self.client.as_ref().map(|client| client.queue().clone()) else {
-            return false;
-        };
+        let Some(client) = &self.client else { return false };
+        let queue = client.queue();
         let room = if has_room { self.session.delivery_room().min(DELIVERIES_PER_STEP) } else { 0 };
         let Poll::Ready(event) = queue.poll_event(context, room > 0) else { return false };
-        let now = self.now();
+        let now = Now::of(&*self.shared.clock);
         match event {
             QueueEvent::Stop(reason) => self.session.handle_stop(now, reason),
+            QueueEvent::Permissions => self.look_at_permissions(),
             QueueEvent::Tick => {
                 self.armed_until.take_if(|until| *until <= now.instant);
                 self.session.handle_timeout(now);
@@ -486,5 +531,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tracing::debug!(?client, reason = ?ended.reason, "disconnected");
             client.close(now.instant, left);
         }
+    }
+
+    /// Sends what is left and closes; a peer that takes neither in time is none of ours any more.
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.farewell.as_mut();
+        if deadline.is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(());
+        }
+        if ready!(self.poll_send(context)).is_ok() {
+            let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(context));
+        }
+        Poll::Ready(())
     }
 }

@@ -5,17 +5,20 @@
 //! the TLS handshake. A listener without TLS binds loopback addresses only, unless the operator
 //! says `insecure = true`.
 
-use crate::connection::{self, Origin};
+use crate::connection::{self, Connection, Origin};
 use crate::http::{self, Service};
 use crate::tls;
 use bytes::Bytes;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -113,7 +116,8 @@ impl Listener {
         }
     }
 
-    /// Accepts until `stop`; connections run on in `tasks`, at the longest until `cut`.
+    /// Accepts until `stop`; connections run on in `tasks`. Until its CONNECT is answered, and
+    /// while it speaks HTTP, a connection ends with `cut`; afterwards soon after it is told to.
     pub async fn run(self, stop: CancellationToken, cut: CancellationToken, tasks: TaskTracker) {
         let slots = Arc::new(Semaphore::new(self.config.connections_max));
         let config = Arc::new(self.config);
@@ -126,10 +130,10 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, peer, slot)) => {
+                    let place = Place { tasks: tasks.clone(), slot };
                     let (config, cut) = (config.clone(), cut.clone());
                     tasks.spawn(async move {
-                        cut.run_until_cancelled(serve(socket, peer, &config)).await;
-                        drop(slot);
+                        cut.run_until_cancelled(serve(socket, peer, &config, place)).await;
                     });
                 }
                 Err(error) => {
@@ -144,15 +148,44 @@ impl Listener {
 async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (socket, peer) = socket.accept().await?;
     Ok((socket, peer, slot))
 }
 
-/// Each protocol's future is boxed: a task is as large as its largest branch, and an idle MQTT
-/// connection should not pay for what HTTP or a handshake would need.
-async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig) {
+/// What a connection holds of its listener.
+struct Place {
+    tasks: TaskTracker,
+    slot: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Runs on what is left of a connection after its start, in a task of its own size: one that
+    /// went through the start would stay as large as a TLS handshake.
+    fn run<S>(self, connection: Connection<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.tasks.spawn(Seated { connection, _slot: self.slot });
+    }
+}
+
+/// A connection and its slot. No `async` block, which would keep room for the connection twice.
+struct Seated<S> {
+    connection: Connection<S>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Seated<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.connection).poll(context)
+    }
+}
+
+async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, place: Place) {
     // Packets are gathered before they are written: Nagle would only add latency.
     let _ = socket.set_nodelay(true);
     let mut origin = Origin {
@@ -165,13 +198,11 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig) {
     };
     let Some(tls) = &config.tls else {
         return match &config.protocol {
-            Protocol::Mqtt(shared) => {
-                Box::pin(connection::serve(socket, origin, shared.clone())).await;
-            }
+            Protocol::Mqtt(shared) => serve_mqtt(socket, origin, shared, place).await,
             Protocol::Http(service) => Box::pin(http::serve(socket, origin, service.clone())).await,
         };
     };
-    let handshake = Box::pin(TlsAcceptor::from(tls.clone()).accept(socket));
+    let handshake = TlsAcceptor::from(tls.clone()).accept(socket);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -189,13 +220,20 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig) {
     origin.certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
     let wants_mqtt = matches!(session.alpn_protocol(), Some(alpn) if alpn == tls::ALPN_MQTT_CA || alpn == tls::ALPN_MQTT);
     match &config.protocol {
-        Protocol::Mqtt(shared) => {
-            Box::pin(connection::serve(stream, origin, shared.clone())).await;
-        }
+        Protocol::Mqtt(shared) => serve_mqtt(stream, origin, shared, place).await,
         Protocol::Http(Service { mqtt: Some(shared), .. }) if wants_mqtt => {
-            Box::pin(connection::serve(stream, origin, shared.clone())).await;
+            serve_mqtt(stream, origin, shared, place).await;
         }
         Protocol::Http(service) => Box::pin(http::serve(stream, origin, service.clone())).await,
+    }
+}
+
+async fn serve_mqtt<S>(socket: S, origin: Origin, shared: &Arc<connection::Shared>, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if let Some(connection) = connection::open(socket, origin, shared.clone()).await {
+        place.run(connection);
     }
 }
 

@@ -13,13 +13,13 @@
 
 use super::distinguished_name;
 use super::{Authorizer, AuthorizerRequest, AuthorizerResponse, Credentials, Identity, Refusal};
-use crate::ids::{CertificateId, PolicyName, Principal, ThingName};
+use crate::ids::{CertificateId, ClientId, PolicyName, Principal, ThingName};
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
 use crate::registry::{Certificate, CertificateStatus, Registry, RegistryError, certificate_id};
 use crate::time::Clock;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -77,7 +77,34 @@ pub struct Authenticator {
 enum Method<'a> {
     Authorizer(&'a str),
     Certificate(&'a [u8]),
-    Anonymous(&'a str),
+    Anonymous(&'a Arc<str>),
+}
+
+/// By what a connected client was let in, as far as that can change: what of its credentials is
+/// needed to decide again. Small, because every connection keeps one.
+#[derive(Debug)]
+pub struct Admission {
+    basis: Basis,
+    /// [`Registry::permissions_generation`] when it was looked at last.
+    seen: u64,
+    client_id: Option<ClientId>,
+    peer: SocketAddr,
+    has_will: bool,
+    is_persistent: bool,
+}
+
+#[derive(Debug)]
+enum Basis {
+    Certificate(CertificateId),
+    /// With the listener's policy of this name.
+    Anonymous(Arc<str>),
+}
+
+impl Admission {
+    /// The other end, for logs.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
 }
 
 impl Authenticator {
@@ -100,44 +127,74 @@ impl Authenticator {
         Ok(identity)
     }
 
-    /// Tells when [`Authenticator::authenticate`] may answer differently for these credentials.
+    /// What a connection keeps to be looked at again; `None` for clients of a custom authorizer,
+    /// whose policies hold until it is asked again.
     ///
-    /// To miss nothing, take the watch first and authenticate then.
-    pub fn watch(&self, credentials: &Credentials) -> PermissionsWatch {
-        let certificate = match self.method(credentials) {
-            Ok(Method::Certificate(der)) => Some(certificate_id(der)),
-            Ok(Method::Anonymous(_)) => None,
-            // Its policies came from the authorizer and hold until it is asked again.
-            Ok(Method::Authorizer(_)) | Err(_) => return PermissionsWatch(None),
+    /// To miss nothing, take it first and authenticate then.
+    pub fn admission(&self, credentials: &Credentials) -> Option<Admission> {
+        let basis = match self.method(credentials) {
+            Ok(Method::Certificate(der)) => Basis::Certificate(certificate_id(der)),
+            Ok(Method::Anonymous(policy)) => Basis::Anonymous(policy.clone()),
+            Ok(Method::Authorizer(_)) | Err(_) => return None,
         };
-        let changed = self.registry.watch_permissions();
-        let seen = self.registry.permissions_generation(certificate.as_ref());
-        PermissionsWatch(Some(Watched {
-            registry: self.registry.clone(),
-            certificate,
-            seen,
-            changed,
-        }))
+        let Credentials { client_id, peer, has_will, is_persistent, .. } = credentials;
+        Some(Admission {
+            seen: self.generation(&basis),
+            basis,
+            client_id: client_id.clone(),
+            peer: *peer,
+            has_will: *has_will,
+            is_persistent: *is_persistent,
+        })
+    }
+
+    /// Wakes when [`Authenticator::has_changed`] may be true for anybody.
+    pub fn watch_permissions(&self) -> watch::Receiver<()> {
+        self.registry.watch_permissions()
+    }
+
+    /// True, once per change, when [`Authenticator::authenticate_again`] may answer differently
+    /// than before. Costs two loads.
+    pub fn has_changed(&self, admission: &mut Admission) -> bool {
+        let now = self.generation(&admission.basis);
+        std::mem::replace(&mut admission.seen, now) != now
+    }
+
+    /// Decides anew about a client that was let in.
+    ///
+    /// # Errors
+    /// Why it may not stay; whoever ends the connection logs it.
+    pub async fn authenticate_again(&self, admission: &Admission) -> Result<Identity, Refusal> {
+        let context = Context {
+            client_id: admission.client_id.clone(),
+            source_ip: Some(admission.peer.ip()),
+            has_will: admission.has_will,
+            is_persistent: admission.is_persistent,
+            ..Context::default()
+        };
+        let identity = match &admission.basis {
+            Basis::Certificate(id) => self.look_up(id, context).await?,
+            Basis::Anonymous(policy) => self.admit_anonymous(policy, &context).await?,
+        };
+        check_connect(identity, admission.client_id.as_ref())
+    }
+
+    fn generation(&self, basis: &Basis) -> u64 {
+        let certificate = match basis {
+            Basis::Certificate(id) => Some(id),
+            Basis::Anonymous(_) => None,
+        };
+        self.registry.permissions_generation(certificate)
     }
 
     async fn decide(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
+        let context = context(credentials);
         let identity = match self.method(credentials)? {
             Method::Authorizer(name) => self.ask_authorizer(name, credentials).await?,
-            Method::Certificate(der) => self.look_up(der, credentials).await?,
-            Method::Anonymous(policy) => self.admit_anonymous(policy, credentials).await?,
+            Method::Certificate(der) => self.look_up(&certificate_id(der), context).await?,
+            Method::Anonymous(policy) => self.admit_anonymous(policy, &context).await?,
         };
-        if let Some(client_id) = &credentials.client_id {
-            let permissions = &identity.permissions;
-            let (action, resource) = (Action::Connect, Resource::Client(client_id.as_str()));
-            if !permissions.allows(action, resource) {
-                let decision = permissions.explain(action, resource);
-                let who = identity.principal.as_ref().map_or("anonymous", Principal::as_str);
-                return Err(Refusal::NotAuthorized(format!(
-                    "{who} may not iot:Connect as this client id: {decision}"
-                )));
-            }
-        }
-        Ok(identity)
+        check_connect(identity, credentials.client_id.as_ref())
     }
 
     fn method<'a>(&'a self, credentials: &'a Credentials) -> Result<Method<'a>, Refusal> {
@@ -173,9 +230,8 @@ impl Authenticator {
         }
     }
 
-    async fn look_up(&self, der: &[u8], credentials: &Credentials) -> Result<Identity, Refusal> {
-        let id = certificate_id(der);
-        let certificate = match self.registry.describe_certificate(&id).await {
+    async fn look_up(&self, id: &CertificateId, mut context: Context) -> Result<Identity, Refusal> {
+        let certificate = match self.registry.describe_certificate(id).await {
             Ok(certificate) => certificate,
             Err(RegistryError::ResourceNotFound(_)) => {
                 return Err(Refusal::NotAuthenticated(format!(
@@ -189,10 +245,10 @@ impl Authenticator {
         for name in &certificate.policies {
             policies.extend(self.compiled(name).await?);
         }
-        let thing = self.thing_of(&certificate, credentials).await?;
-        let mut context = context(credentials);
+        let thing = self.thing_of(&certificate, context.client_id.as_ref()).await?;
         if policies.iter().any(|policy| policy.asks_for_certificate()) {
-            context.certificate = distinguished_name::fields(der);
+            // The registered one is the presented one: they have the same SHA-256.
+            context.certificate = distinguished_name::fields(&certificate.der());
         }
         let name = thing.as_ref().map(|thing| thing.name.clone());
         context.thing = thing;
@@ -231,9 +287,8 @@ impl Authenticator {
     async fn thing_of(
         &self,
         certificate: &Certificate,
-        credentials: &Credentials,
+        client_id: Option<&ClientId>,
     ) -> Result<Option<ThingContext>, Refusal> {
-        let client_id = credentials.client_id.as_ref();
         let Some(name) = client_id.and_then(|id| ThingName::parse(id.as_str()).ok()) else {
             return Ok(None);
         };
@@ -251,11 +306,7 @@ impl Authenticator {
         }
     }
 
-    async fn admit_anonymous(
-        &self,
-        policy: &str,
-        credentials: &Credentials,
-    ) -> Result<Identity, Refusal> {
+    async fn admit_anonymous(&self, policy: &str, context: &Context) -> Result<Identity, Refusal> {
         let name = PolicyName::parse(policy).ok();
         let compiled = match &name {
             Some(name) => self.compiled(name).await?,
@@ -266,7 +317,7 @@ impl Authenticator {
                 "policy {policy:?}, which the listener has for anonymous clients, does not exist"
             )));
         };
-        let permissions = Permissions::new([&*compiled], &context(credentials));
+        let permissions = Permissions::new([&*compiled], context);
         Ok(Identity {
             principal: None,
             thing: None,
@@ -361,34 +412,17 @@ impl Authenticator {
     }
 }
 
-/// See [`Authenticator::watch`].
-pub struct PermissionsWatch(Option<Watched>);
-
-struct Watched {
-    registry: Registry,
-    certificate: Option<CertificateId>,
-    seen: u64,
-    changed: watch::Receiver<()>,
-}
-
-impl PermissionsWatch {
-    /// Returns when something changed that may concern the connection; for clients of a custom
-    /// authorizer never.
-    ///
-    /// Cancel-safe.
-    pub async fn changed(&mut self) {
-        let Some(watched) = &mut self.0 else { return future::pending().await };
-        loop {
-            let now = watched.registry.permissions_generation(watched.certificate.as_ref());
-            if now != watched.seen {
-                watched.seen = now;
-                return;
-            }
-            if watched.changed.changed().await.is_err() {
-                return future::pending().await;
-            }
-        }
+/// The identity, if its permissions let the client connect under its id.
+fn check_connect(identity: Identity, client_id: Option<&ClientId>) -> Result<Identity, Refusal> {
+    let Some(client_id) = client_id else { return Ok(identity) };
+    let (action, resource) = (Action::Connect, Resource::Client(client_id.as_str()));
+    if identity.permissions.allows(action, resource) {
+        return Ok(identity);
     }
+    let decision = identity.permissions.explain(action, resource);
+    let who = identity.principal.as_ref().map_or("anonymous", Principal::as_str);
+    let text = format!("{who} may not iot:Connect as this client id: {decision}");
+    Err(Refusal::NotAuthorized(text))
 }
 
 fn unavailable(error: &RegistryError) -> Refusal {

@@ -204,6 +204,16 @@ impl Clients {
         }
     }
 
+    /// Tells every connection to look whether its permissions changed. Who is being opened looks
+    /// by itself, afterwards.
+    pub fn permissions_changed(&self) {
+        for entry in self.entries().by_id.values() {
+            if let Entry::Live { queue, .. } = entry {
+                queue.permissions_changed();
+            }
+        }
+    }
+
     /// How many clients are connected.
     pub fn connected(&self) -> usize {
         let entries = self.entries();

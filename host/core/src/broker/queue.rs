@@ -48,6 +48,7 @@ struct State {
     is_parked: bool,
     is_overflowing: bool,
     tick: bool,
+    permissions: bool,
     stop: Option<Reason>,
 }
 
@@ -58,6 +59,8 @@ pub enum QueueEvent {
     Stop(Reason),
     /// The coarse timer that the reader asked for.
     Tick,
+    /// The permissions of somebody changed, perhaps the client's.
+    Permissions,
     /// The log has come to this position.
     Durable(Position),
     /// Messages wait.
@@ -80,6 +83,10 @@ impl Queue {
         let mut state = self.state();
         if let Some(reason) = state.stop.take() {
             return Poll::Ready(QueueEvent::Stop(reason));
+        }
+        // Before anything is taken or given under the old ones.
+        if std::mem::take(&mut state.permissions) {
+            return Poll::Ready(QueueEvent::Permissions);
         }
         if std::mem::take(&mut state.tick) {
             return Poll::Ready(QueueEvent::Tick);
@@ -164,6 +171,11 @@ impl Queue {
         self.signal(|state| state.tick = true);
     }
 
+    /// Tells the reader to look whether its client's permissions changed.
+    pub fn permissions_changed(&self) {
+        self.signal(|state| state.permissions = true);
+    }
+
     /// No connection reads from now on: QoS 0 messages are no longer taken, and those that wait go.
     /// What was sent and not acknowledged comes first again.
     pub(super) fn park(&self, unacknowledged: VecDeque<Delivery>) {
@@ -189,6 +201,7 @@ impl Queue {
         state.is_parked = false;
         state.stop = None;
         state.tick = false;
+        state.permissions = false;
     }
 
     fn signal(&self, change: impl FnOnce(&mut State)) {

@@ -110,6 +110,14 @@ pub struct Certificate {
     pub things: BTreeSet<ThingName>,
 }
 
+impl Certificate {
+    /// Its DER form; empty when the record is damaged.
+    pub fn der(&self) -> Vec<u8> {
+        let first = Pem::iter_from_buffer(self.pem.as_bytes()).next();
+        first.and_then(Result::ok).map(|pem| pem.contents).unwrap_or_default()
+    }
+}
+
 /// A fresh key pair and the registered certificate for it. The private key is nowhere else.
 pub struct IssuedKeys {
     /// What was registered.

@@ -67,7 +67,7 @@ impl Authorizer for Obedient {
                 response.attributes.push(("reason".to_owned(), "no such user".to_owned()));
             }
             Some("fail") => return Err("out of order".to_owned()),
-            Some("hang") => future::pending().await,
+            Some("hang") => std::future::pending().await,
             Some("principal") => response.principal_id = "not a word".to_owned(),
             Some("policies") => response.policy_documents = vec![OWN.to_owned(); 11],
             Some("malformed") => response.policy_documents.push("{".to_owned()),
@@ -318,28 +318,34 @@ async fn a_new_default_version_counts_at_the_next_authentication() {
 }
 
 #[tokio::test]
-async fn a_live_connection_is_told_about_its_own_changes_only() {
+async fn a_live_connection_sees_its_own_changes_only_and_each_once() {
     let Setup { authenticator, registry, device, .. } = setup(true).await;
     let token = Credentials { username: Some("u?token=allow".into()), ..credentials() };
-    let mut by_token = authenticator.watch(&token);
-    let mut own = authenticator.watch(&with_certificate(DEVICES[0]));
-    let mut others = authenticator.watch(&with_certificate(DEVICES[1]));
+    assert!(authenticator.admission(&token).is_none());
+    let mut own = authenticator.admission(&with_certificate(DEVICES[0])).unwrap();
+    let mut others = authenticator.admission(&with_certificate(DEVICES[1])).unwrap();
+    assert!(!authenticator.has_changed(&mut own));
     registry.update_certificate(&device, CertificateStatus::Revoked).await.unwrap();
-    own.changed().await;
-    assert!(is_quiet(&mut own).await);
-    assert!(is_quiet(&mut others).await);
-    assert!(is_quiet(&mut by_token).await);
+    assert!(authenticator.has_changed(&mut own));
+    assert!(!authenticator.has_changed(&mut own));
+    assert!(!authenticator.has_changed(&mut others));
     let name = PolicyName::parse("Own").unwrap();
     registry.create_policy_version(&name, OWN, true).await.unwrap();
-    others.changed().await;
-    own.changed().await;
-    assert!(is_quiet(&mut by_token).await);
+    assert!(authenticator.has_changed(&mut others));
+    assert!(authenticator.has_changed(&mut own));
 }
 
-async fn is_quiet(watch: &mut PermissionsWatch) -> bool {
-    tokio::select! {
-        biased;
-        () = watch.changed() => false,
-        () = tokio::task::yield_now() => true,
-    }
+#[tokio::test]
+async fn deciding_again_asks_what_the_first_decision_asked() {
+    let Setup { authenticator, registry, device, .. } = setup(true).await;
+    let credentials = with_certificate(DEVICES[0]);
+    let first = authenticator.authenticate(&credentials).await.unwrap();
+    let admission = authenticator.admission(&credentials).unwrap();
+    let again = authenticator.authenticate_again(&admission).await.unwrap();
+    assert_eq!(again.principal, first.principal);
+    assert_eq!(again.thing, first.thing);
+    assert_eq!(format!("{:?}", again.permissions), format!("{:?}", first.permissions));
+    registry.update_certificate(&device, CertificateStatus::Revoked).await.unwrap();
+    let refusal = authenticator.authenticate_again(&admission).await.unwrap_err();
+    assert!(refusal.to_string().contains("is REVOKED"), "{refusal}");
 }
