@@ -3,15 +3,20 @@
 //! One aggregate = one key = one revision. No multi-key transaction: what an engine beyond redb
 //! (NATS JetStream) cannot promise nobody may use. The same contract test runs on every engine
 //! (`gnomon-store`). Messages on their way have a second, log-shaped port: [`Journal`].
-//! [`MemoryStore`] and [`FaultyStore`] are for tests and the simulation.
+//! For tests and the simulation: [`MemoryStore`] and [`MemoryJournal`], and [`FaultyStore`] and
+//! [`FaultyJournal`], which fail when told to.
 
 mod faulty;
+mod faulty_journal;
 mod journal;
 mod memory;
+mod memory_journal;
 
-pub use faulty::{Fault, FaultyStore};
+pub use faulty::{Fault, Faults, FaultyStore};
+pub use faulty_journal::FaultyJournal;
 pub use journal::{Commit, Durability, Journal, Position};
 pub use memory::MemoryStore;
+pub use memory_journal::{MemoryDisk, MemoryJournal};
 
 use async_trait::async_trait;
 use bytes::Bytes;

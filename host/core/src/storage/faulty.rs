@@ -19,23 +19,19 @@ pub enum Fault {
     AnswerLost,
 }
 
-/// Fails operations on demand ([`FaultyStore::fail_next`]) and at random.
-pub struct FaultyStore {
-    inner: Arc<dyn Storage>,
-    planned: Mutex<VecDeque<Option<Fault>>>,
+/// Which operations fail: those planned, then some at random. Clones share the plan, so that a
+/// test keeps one while the other is in use.
+#[derive(Clone, Default)]
+pub struct Faults {
+    planned: Arc<Mutex<VecDeque<Option<Fault>>>>,
     random: Option<(Arc<dyn Random>, u8)>,
 }
 
-impl FaultyStore {
-    /// Passes everything on until told otherwise.
-    pub fn new(inner: Arc<dyn Storage>) -> Self {
-        Self { inner, planned: Mutex::default(), random: None }
-    }
-
+impl Faults {
     /// Of 256 operations about `per_256` fail, each kind of fault equally often; the same seed
     /// and the same calls fail at the same places.
-    pub fn at_random(inner: Arc<dyn Storage>, random: Arc<dyn Random>, per_256: u8) -> Self {
-        Self { inner, planned: Mutex::default(), random: Some((random, per_256)) }
+    pub fn at_random(random: Arc<dyn Random>, per_256: u8) -> Self {
+        Self { random: Some((random, per_256)), ..Self::default() }
     }
 
     /// What happens to the next operations, one entry each; `None` lets one pass.
@@ -43,7 +39,8 @@ impl FaultyStore {
         self.planned.lock().expect("no code panics while holding the plan").extend(faults);
     }
 
-    fn fault(&self) -> Option<Fault> {
+    /// What happens to the operation that begins now.
+    pub(super) fn next(&self) -> Option<Fault> {
         let planned =
             self.planned.lock().expect("no code panics while holding the plan").pop_front();
         if let Some(fault) = planned {
@@ -56,10 +53,33 @@ impl FaultyStore {
     }
 }
 
+/// Fails operations on demand ([`FaultyStore::fail_next`]) and at random.
+pub struct FaultyStore {
+    inner: Arc<dyn Storage>,
+    faults: Faults,
+}
+
+impl FaultyStore {
+    /// Passes everything on until told otherwise.
+    pub fn new(inner: Arc<dyn Storage>) -> Self {
+        Self { inner, faults: Faults::default() }
+    }
+
+    /// Fails as [`Faults::at_random`] says.
+    pub fn at_random(inner: Arc<dyn Storage>, random: Arc<dyn Random>, per_256: u8) -> Self {
+        Self { inner, faults: Faults::at_random(random, per_256) }
+    }
+
+    /// See [`Faults::fail_next`].
+    pub fn fail_next(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.faults.fail_next(faults);
+    }
+}
+
 /// Runs the operation with the fault that is due.
 macro_rules! faulty {
     ($store:ident, $operation:expr) => {
-        match $store.fault() {
+        match $store.faults.next() {
             None => $operation.await,
             Some(Fault::Refused) => Err(injected()),
             Some(Fault::AnswerLost) => $operation.await.and(Err(injected())),
@@ -67,7 +87,7 @@ macro_rules! faulty {
     };
 }
 
-fn injected() -> StoreError {
+pub(super) fn injected() -> StoreError {
     StoreError::Unavailable(Arc::new(std::io::Error::other("injected fault")))
 }
 

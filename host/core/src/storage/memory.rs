@@ -82,15 +82,7 @@ impl Storage for MemoryStore {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
-        let start = match after {
-            Some(after) if after > prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        Ok(self
-            .lock()
-            .records
-            .range((start, Bound::Unbounded))
-            .take_while(|(key, _)| key.as_str().starts_with(prefix.as_str()))
+        Ok(scan(&self.lock().records, prefix, after)
             .take(limit)
             .map(|(key, (revision, value))| record(key, *revision, value))
             .collect())
@@ -99,6 +91,20 @@ impl Storage for MemoryStore {
     fn watch(&self, prefix: &Key) -> Watch {
         Watch::new(prefix.clone(), self.changes.subscribe())
     }
+}
+
+/// What a map has under keys that begin with `prefix` and are greater than `after`.
+pub(super) fn scan<'a, V>(
+    map: &'a BTreeMap<Key, V>,
+    prefix: &'a Key,
+    after: Option<&'a Key>,
+) -> impl Iterator<Item = (&'a Key, &'a V)> {
+    let start = match after {
+        Some(after) if after > prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    map.range((start, Bound::Unbounded))
+        .take_while(|(key, _)| key.as_str().starts_with(prefix.as_str()))
 }
 
 fn record(key: &Key, revision: Revision, value: &Bytes) -> Record {
