@@ -14,8 +14,9 @@ use gnomon_core::actions::{Action, Actions};
 use gnomon_core::adapter::HttpHandler;
 use gnomon_core::auth::{Authenticator, Authorizer, Authorizers, CustomAuthorizer, SIGNATURES};
 use gnomon_core::broker::clients::Clients;
+use gnomon_core::broker::log::Recovered;
 use gnomon_core::broker::queue::QueueBounds;
-use gnomon_core::broker::{Broker, Wakes};
+use gnomon_core::broker::{Broker, Opened, Wakes};
 use gnomon_core::ids::{Account, PluginName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
@@ -23,7 +24,7 @@ use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::Reason;
 use gnomon_core::random::Random;
 use gnomon_core::registry::{self, Registry};
-use gnomon_core::time::{Clock, SystemClock};
+use gnomon_core::time::{Clock, Now, SystemClock};
 use gnomon_core::{rules, session, shadow};
 use gnomon_gateway::connection;
 use gnomon_gateway::http::Service;
@@ -33,10 +34,12 @@ use gnomon_pki::{Authority, AuthorityError};
 use gnomon_store::{OpenError, Options, RedbStore};
 use gnomon_wasm::{LoadError, Plugins, PublishError, Publisher};
 use rustls::ServerConfig;
+use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +68,8 @@ pub enum StartError {
     Data { path: String, source: io::Error },
     #[error(transparent)]
     Store(#[from] OpenError),
+    #[error("the broker's sessions and messages cannot be read")]
+    Broker(#[source] Box<dyn Error + Send + Sync>),
     #[error(transparent)]
     Keys(#[from] KeyError),
     #[error(transparent)]
@@ -103,6 +108,9 @@ struct Parts {
     plugins: Arc<Plugins>,
     rules: rules::Engine,
     clients: Clients,
+    broker: Broker,
+    /// The log's committer.
+    log: JoinHandle<()>,
     /// Accept loops and the ticker.
     loops: JoinSet<()>,
     /// One task per connection.
@@ -156,7 +164,7 @@ async fn serve(
         account: world.account.clone(),
         limits: world.limits.clone(),
     });
-    let broker = Broker::default();
+    let (broker, log, recovered) = open_broker(world)?;
     let shadows = Arc::new(shadow::Service::start(
         store.clone(),
         broker.clone(),
@@ -181,6 +189,9 @@ async fn serve(
     };
     let subscriptions_max = world.limits.subscriptions_per_session;
     let clients = Clients::new(broker.clone(), bounds, subscriptions_max, world.metrics.clone());
+    clients
+        .restore(recovered, Now::of(&*world.clock))
+        .map_err(|error| StartError::Broker(Box::new(error)))?;
     let plans = config.listeners()?;
     let authenticator = authenticator(config, world, &registry, &keys, &plugins);
     let loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback();
@@ -193,7 +204,7 @@ async fn serve(
         keys,
         registry,
         authenticator: authenticator.clone(),
-        broker,
+        broker: broker.clone(),
         shadows: shadows.clone(),
         rules: rules.clone(),
         endpoint: config.endpoint.host.as_str().into(),
@@ -211,6 +222,8 @@ async fn serve(
         plugins,
         rules,
         clients,
+        broker,
+        log,
         loops: JoinSet::new(),
         connections: TaskTracker::new(),
         stop,
@@ -245,6 +258,8 @@ fn mqtt(
         config: Arc::new(session::Config {
             limits: config.limits.clone(),
             connect_timeout: CONNECT_TIMEOUT,
+            compat: session::Compat::Mqtt,
+            redirect: None,
             metrics: world.metrics.clone(),
         }),
         wheel: Wheel::new(world.clock.now()),
@@ -293,6 +308,10 @@ impl Parts {
             tracing::warn!("shadow requests cut off");
         }
         self.plugins.shutdown().await;
+        self.broker.log().close();
+        if tokio::task::spawn_blocking(|| self.log.join()).await.is_err() {
+            tracing::error!("message log panicked");
+        }
         tracing::info!("stopped");
     }
 }
@@ -332,14 +351,15 @@ impl Open<'_> {
             ));
         }
         parts.loops.spawn(connection::watch_permissions(self.mqtt.clone()));
-        let (mqtt, clients) = (self.mqtt, parts.clients.clone());
+        let (mqtt, clients, broker) = (self.mqtt, parts.clients.clone(), parts.broker.clone());
         parts.loops.spawn(async move {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));
             loop {
                 seconds.tick().await;
-                let now = mqtt.clock.now();
-                mqtt.wheel.advance(now);
+                let now = Now::of(&*mqtt.clock);
+                mqtt.wheel.advance(now.instant);
                 clients.expire(now);
+                broker.expire(now.wall);
             }
         });
         Ok(opened)
@@ -390,6 +410,16 @@ impl Open<'_> {
         });
         own.chain(adapters).collect()
     }
+}
+
+/// The broker over its journal, and the thread that writes it.
+fn open_broker(world: &World) -> Result<(Broker, JoinHandle<()>, Recovered), StartError> {
+    let journal = Box::<gnomon_core::storage::MemoryJournal>::default();
+    let Opened { broker, committer, recovered } =
+        Broker::open(journal, &world.limits, world.metrics.clone()).map_err(StartError::Broker)?;
+    let thread = std::thread::Builder::new().name("log".into()).spawn(|| committer.run());
+    let thread = thread.map_err(|error| StartError::Broker(Box::new(error)))?;
+    Ok((broker, thread, recovered))
 }
 
 async fn load_plugins(

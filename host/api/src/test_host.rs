@@ -71,7 +71,7 @@ impl TestHost {
         let random = Arc::new(SeededRandom::new(1));
         let keys = Keys::new(store.clone(), clock.clone(), random.clone());
         let key = keys.create(Role::Administrator).await.expect("the store is in memory");
-        let (broker, metrics, ready) = (Broker::default(), Arc::default(), Arc::default());
+        let (broker, metrics, ready) = (Broker::in_memory(), Arc::default(), Arc::default());
         let limits = Arc::new(Limits::default());
         let folder = tempfile::tempdir().expect("tests may write temporary files");
         let authority = Authority::open_or_create(folder.path(), clock.clone(), random.clone())

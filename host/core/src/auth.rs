@@ -68,6 +68,9 @@ pub enum Refusal {
     /// Known, but no policy allows it (0x87; 3.1.1: 5).
     #[error("not authorized: {0}")]
     NotAuthorized(String),
+    /// The authentication method of an enhanced authentication is not offered (0x8C).
+    #[error("authentication method not offered: {0}")]
+    BadMethod(String),
     /// Cannot be decided now, e.g. the store or an authorizer is away (0x88; 3.1.1: 3).
     #[error("cannot authenticate now: {0}")]
     Unavailable(String),

@@ -1,26 +1,37 @@
 //! The broker: who gets which message.
 //!
 //! In: [`Broker::publish`], [`Receiver::subscribe`]. Out: [`Inbox::deliver`] of every receiver
-//! whose filter matches. Sessions, shadows and rules are all just inboxes here.
-//! Not here: permission checks (the caller's), packets (`session`), retained messages (to come).
+//! whose filter matches. Sessions, shadows and rules are all just inboxes here. What has to
+//! survive the host goes to the `log` instead, which hands it over when it is durable.
+//! Not here: permission checks (the caller's), packets (`session`), who is connected (`clients`).
 //!
-//! One lock, `index`, held for look-ups and changes of subscriptions, never while an inbox is
-//! called. A publisher that stays on a topic does not take it: see [`RouteCache`].
+//! Locks: `index`, held for look-ups and changes of subscriptions, never while an inbox is called;
+//! inside it a group's. A publisher that stays on a topic takes none: see [`RouteCache`].
 
 pub mod clients;
 mod index;
 pub mod log;
+mod presence;
 pub mod queue;
+mod record;
+mod retained;
+mod share;
 
 use crate::ids::ClientId;
+use crate::limits::Limits;
 use crate::message::{Message, QoS, SubscriptionId};
+use crate::metrics::Metrics;
 use crate::packet::{PacketId, SubscribeOptions};
-use crate::storage::Durability;
+use crate::storage::{Durability, Journal, MemoryDisk, MemoryJournal};
+use crate::time::Timestamp;
 use crate::topic::{TopicFilter, TopicName};
 use index::{Index, Slot};
-use log::SessionNumber;
+use log::{Committer, Entry, Event, Log, Recipient, Recovered, SessionNumber};
 use queue::Queue;
+use retained::{Retained, RetainedBounds};
+use share::Group;
 use std::collections::HashSet;
+use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -42,23 +53,42 @@ pub struct Delivery {
     pub packet_id: Option<PacketId>,
     /// It may have been sent before.
     pub dup: bool,
+    /// The shared subscription by which it came: another member can have it instead.
+    pub share: Option<TopicFilter>,
 }
 
 impl Delivery {
     /// A delivery that was never sent, without subscription identifiers.
     pub fn new(message: Arc<Message>, qos: QoS) -> Self {
-        let subscription_ids = Vec::new();
-        Self { message, qos, retain: false, subscription_ids, packet_id: None, dup: false }
+        Self {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+            packet_id: None,
+            dup: false,
+            share: None,
+        }
     }
 }
 
 /// What became of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Receivers with a matching filter.
+    /// Receivers with a matching filter; each group counts as one.
     pub receivers: usize,
-    /// When it is where it has to be.
+    /// When it is where it has to be. Refused: nobody got it.
     pub durability: Durability,
+}
+
+/// What else a publication is.
+#[derive(Debug, Default)]
+pub struct Publication {
+    /// The publisher's durable session and the identifier of its QoS 2 PUBLISH: taken together
+    /// with the message, or not at all.
+    pub taken: Option<(SessionNumber, PacketId)>,
+    /// Whom to tell when it is durable.
+    pub notify: Option<Arc<Queue>>,
 }
 
 /// A bounded queue of messages with one reader; what happens when it is full is its own.
@@ -69,14 +99,30 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// The queue of a durable session: QoS 1 and 2 messages for it go to the log, which hands
     /// them over when they are durable.
-    fn durable(&self) -> Option<(SessionNumber, Arc<Queue>)> {
+    fn durable(self: Arc<Self>) -> Option<(SessionNumber, Arc<Queue>)> {
         None
+    }
+
+    /// Whether a shared subscription may choose this receiver now.
+    fn readiness(&self) -> Readiness {
+        Readiness::Online
     }
 
     /// The client behind it, for subscriptions with No Local.
     fn client_id(&self) -> Option<&ClientId> {
         None
     }
+}
+
+/// See [`Inbox::readiness`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It takes messages.
+    Online,
+    /// A session without connection.
+    Offline,
+    /// It would drop the message.
+    Full,
 }
 
 /// Readers to wake when a batch of publications is done. Dropping it wakes them.
@@ -101,15 +147,17 @@ impl Drop for Wakes {
     }
 }
 
-/// A handle to the subscription index; clones share it.
-#[derive(Clone, Default)]
+/// A handle to subscriptions, retained messages and the log; clones share it.
+#[derive(Clone)]
 pub struct Broker(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     index: RwLock<Index>,
     /// Grows with every change of a subscription; an older route may be wrong.
     generation: AtomicU64,
+    retained: Arc<Retained>,
+    log: Log,
+    metrics: Arc<Metrics>,
 }
 
 /// The receivers of one topic, remembered by a publisher: a publisher tends to stay on its topic.
@@ -117,22 +165,124 @@ struct Shared {
 pub struct RouteCache {
     topic: TopicName,
     generation: u64,
+    route: Route,
+}
+
+/// The receivers of one topic.
+struct Route {
     targets: Box<[Target]>,
+    groups: Box<[Arc<Group>]>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Route to {} and {} groups", self.targets.len(), self.groups.len())
+    }
 }
 
 struct Target {
     inbox: Arc<dyn Inbox>,
     options: SubscribeOptions,
     subscription_ids: Vec<SubscriptionId>,
+    durable: Option<(SessionNumber, Arc<Queue>)>,
 }
 
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("options", &self.options).finish_non_exhaustive()
+impl Target {
+    fn new(inbox: Arc<dyn Inbox>, options: SubscribeOptions, id: Option<SubscriptionId>) -> Self {
+        let durable = inbox.clone().durable();
+        Self { inbox, options, subscription_ids: id.into_iter().collect(), durable }
+    }
+
+    /// Another subscription of the same receiver matches.
+    fn merge(&mut self, options: SubscribeOptions, id: Option<SubscriptionId>) {
+        self.options.qos = self.options.qos.max(options.qos);
+        self.options.no_local &= options.no_local;
+        self.options.retain_as_published |= options.retain_as_published;
+        self.subscription_ids.extend(id);
+    }
+
+    fn delivery(&self, message: &Arc<Message>) -> Delivery {
+        Delivery {
+            // [MQTT-3.3.1-12], [MQTT-3.3.1-13] Retain As Published.
+            retain: message.retain && self.options.retain_as_published,
+            subscription_ids: self.subscription_ids.clone(),
+            ..Delivery::new(message.clone(), message.qos.min(self.options.qos))
+        }
+    }
+
+    /// [MQTT-3.8.3-3] No Local.
+    fn is_withheld(&self, message: &Message) -> bool {
+        let publisher = message.publisher.client_id.as_ref();
+        self.options.no_local && publisher.is_some() && publisher == self.inbox.client_id()
+    }
+
+    /// False when a durable queue has no room; other receivers count what they drop.
+    fn give(&self, delivery: Delivery, wakes: &mut Wakes, recipients: &mut Vec<Recipient>) -> bool {
+        match &self.durable {
+            Some((session, queue)) if delivery.qos > QoS::AtMostOnce => {
+                let fits = queue.reserve(&delivery);
+                if fits {
+                    let (session, queue) = (*session, queue.clone());
+                    recipients.push(Recipient { session, queue, delivery });
+                }
+                fits
+            }
+            _ => {
+                self.inbox.deliver(delivery, wakes);
+                true
+            }
+        }
     }
 }
 
+/// A broker over what its journal kept.
+pub struct Opened {
+    /// The broker.
+    pub broker: Broker,
+    /// To be run on a thread of its own.
+    pub committer: Committer,
+    /// Sessions, for [`clients::Clients`]. Retained messages are the broker's already.
+    pub recovered: Recovered,
+}
+
 impl Broker {
+    /// A broker over a journal.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or a newer host wrote it.
+    pub fn open(
+        journal: Box<dyn Journal>,
+        limits: &Limits,
+        metrics: Arc<Metrics>,
+    ) -> Result<Opened, Box<dyn Error + Send + Sync>> {
+        let bytes_max = limits.log_bytes as usize;
+        let bounds = RetainedBounds {
+            messages_max: limits.retained_messages as usize,
+            bytes_max: usize::try_from(limits.retained_bytes).unwrap_or(usize::MAX),
+        };
+        let retained = Arc::new(Retained::new(bounds));
+        let (log, committer, mut recovered) =
+            Log::open(journal, bytes_max, retained.clone(), metrics.clone())?;
+        for (key, bytes) in recovered.take_documents(record::RETAINED) {
+            let message = Arc::new(record::read_retained(&key, &bytes)?);
+            if retained.set(&message).is_err() {
+                metrics.retained_refused.increment();
+                let topic = &message.topic;
+                tracing::warn!(%topic, "retained message not loaded, the limits are lower now");
+            }
+        }
+        let (index, generation) = (RwLock::default(), AtomicU64::default());
+        let broker = Self(Arc::new(Shared { index, generation, retained, log, metrics }));
+        Ok(Opened { broker, committer, recovered })
+    }
+
+    /// A broker in memory, whose log nobody commits; for tests that need none.
+    pub fn in_memory() -> Self {
+        let journal = Box::new(MemoryJournal::open(&MemoryDisk::default()));
+        let opened = Self::open(journal, &Limits::default(), Arc::default());
+        opened.expect("an empty journal can be read").broker
+    }
+
     /// Adds a receiver without subscriptions.
     pub fn register(&self, inbox: Arc<dyn Inbox>) -> Receiver {
         let slot = self.write().register(inbox);
@@ -141,7 +291,7 @@ impl Broker {
 
     /// Delivers the message to every receiver with a matching filter, once each.
     pub fn publish(&self, message: &Arc<Message>, wakes: &mut Wakes) -> Published {
-        deliver(&self.route(&message.topic), message, wakes)
+        self.distribute(&self.route(&message.topic), message, Publication::default(), wakes)
     }
 
     /// As [`Broker::publish`], for a publisher that keeps `cache` between its messages.
@@ -149,6 +299,7 @@ impl Broker {
         &self,
         cache: &mut Option<Box<RouteCache>>,
         message: &Arc<Message>,
+        publication: Publication,
         wakes: &mut Wakes,
     ) -> Published {
         // Read before the look-up: a subscription that changes meanwhile makes the route stale.
@@ -160,14 +311,137 @@ impl Broker {
             other => other.insert(Box::new(RouteCache {
                 topic: message.topic.clone(),
                 generation,
-                targets: self.route(&message.topic),
+                route: self.route(&message.topic),
             })),
         };
-        deliver(&cache.targets, message, wakes)
+        self.distribute(&cache.route, message, publication, wakes)
     }
 
-    fn route(&self, topic: &TopicName) -> Box<[Target]> {
-        self.0.index.read().unwrap_or_else(PoisonError::into_inner).route(topic)
+    /// Publishes what `message` makes if anybody listens on the topic.
+    pub fn publish_if_heard(
+        &self,
+        topic: &TopicName,
+        message: impl FnOnce() -> Message,
+        wakes: &mut Wakes,
+    ) {
+        let route = self.route(topic);
+        if !route.targets.is_empty() || !route.groups.is_empty() {
+            self.distribute(&route, &Arc::new(message()), Publication::default(), wakes);
+        }
+    }
+
+    /// The log, to wait for a [`Durability::At`].
+    pub fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// The retained message of a topic.
+    pub fn retained(&self, topic: &TopicName) -> Option<Arc<Message>> {
+        self.0.retained.get(topic)
+    }
+
+    /// At most `max` retained messages, in an order of their topics, behind `after`.
+    pub fn retained_after(&self, after: Option<&TopicName>, max: usize) -> Vec<Arc<Message>> {
+        self.0.retained.page(after, max)
+    }
+
+    /// How many retained messages there are, and their bytes.
+    pub fn retained_sizes(&self) -> (usize, usize) {
+        self.0.retained.sizes()
+    }
+
+    /// Removes retained messages that have expired; call it every second.
+    pub fn expire(&self, now: Timestamp) {
+        let retained = self.0.retained.expire(now);
+        if !retained.is_empty() {
+            self.0.metrics.messages_expired.add(retained.len() as u64);
+            self.0.log.append(Entry { retained, ..Entry::default() });
+        }
+    }
+
+    fn distribute(
+        &self,
+        route: &Route,
+        message: &Arc<Message>,
+        publication: Publication,
+        wakes: &mut Wakes,
+    ) -> Published {
+        let needs_log = message.qos > QoS::AtMostOnce;
+        if needs_log && self.is_refused(route, message, &publication) {
+            self.0.metrics.log_refused.increment();
+            return Published { receivers: 0, durability: Durability::Refused };
+        }
+        let mut retained = Vec::new();
+        if message.retain {
+            match self.retain(message) {
+                // The host's own figures are made anew after a restart.
+                Ok(is_changed) if is_changed && !message.topic.is_reserved() => {
+                    retained.push(message.topic.clone());
+                }
+                Ok(_) => {}
+                // A publisher that waits for no answer has the message delivered all the same.
+                Err(_) if !needs_log => {}
+                Err(_) => return Published { receivers: 0, durability: Durability::Refused },
+            }
+        }
+        let mut receivers = 0;
+        let mut recipients = Vec::new();
+        for target in &route.targets {
+            if !target.is_withheld(message) {
+                receivers += 1;
+                target.give(target.delivery(message), wakes, &mut recipients);
+            }
+        }
+        for group in &route.groups {
+            receivers += 1;
+            if !group.assign(message, |_, _| true, wakes, &mut recipients) {
+                self.0.metrics.messages_dropped.increment();
+            }
+        }
+        let Publication { taken, notify } = publication;
+        if recipients.is_empty() && retained.is_empty() && taken.is_none() {
+            return Published { receivers, durability: Durability::Done };
+        }
+        let event = taken.map(|(session, id)| Event::Taken(session, id));
+        let documents = Vec::new();
+        let entry = Entry { recipients, event, documents, retained, notify };
+        let position = self.0.log.append(entry);
+        Published { receivers, durability: Durability::At(position) }
+    }
+
+    /// True when the log is full and something of the publication needs it.
+    fn is_refused(&self, route: &Route, message: &Message, publication: &Publication) -> bool {
+        self.0.log.is_full()
+            && (message.retain
+                || publication.taken.is_some()
+                || !route.groups.is_empty()
+                || route.targets.iter().any(|target| target.durable.is_some()))
+    }
+
+    /// Keeps a retained message; true when something changed.
+    fn retain(&self, message: &Arc<Message>) -> Result<bool, retained::Full> {
+        let kept = match self.0.log.is_full() {
+            true => Err(retained::Full),
+            false => self.0.retained.set(message),
+        };
+        if kept.is_err() {
+            self.0.metrics.retained_refused.increment();
+            tracing::warn!(topic = %message.topic, "retained message not kept, no room");
+        }
+        kept
+    }
+
+    fn route(&self, topic: &TopicName) -> Route {
+        self.read().route(topic)
+    }
+
+    /// The group that shares a filter.
+    fn group(&self, filter: &TopicFilter) -> Option<Arc<Group>> {
+        self.read().group(filter)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.0.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
@@ -175,32 +449,6 @@ impl Broker {
         self.0.generation.fetch_add(1, Ordering::Release);
         index
     }
-}
-
-fn deliver(targets: &[Target], message: &Arc<Message>, wakes: &mut Wakes) -> Published {
-    let mut receivers = 0;
-    for target in targets {
-        let own = || {
-            let publisher = message.publisher.client_id.as_ref();
-            publisher.is_some() && publisher == target.inbox.client_id()
-        };
-        // [MQTT-3.8.3-3] No Local.
-        if target.options.no_local && own() {
-            continue;
-        }
-        receivers += 1;
-        let delivery = Delivery {
-            message: message.clone(),
-            qos: message.qos.min(target.options.qos),
-            // [MQTT-3.3.1-12], [MQTT-3.3.1-13] Retain As Published.
-            retain: message.retain && target.options.retain_as_published,
-            subscription_ids: target.subscription_ids.clone(),
-            packet_id: None,
-            dup: false,
-        };
-        target.inbox.deliver(delivery, wakes);
-    }
-    Published { receivers, durability: Durability::Done }
 }
 
 /// One receiver of the index; dropping it removes its subscriptions.
@@ -212,8 +460,6 @@ pub struct Receiver {
 
 impl Receiver {
     /// Adds or replaces the subscription with this filter; true when it is new.
-    ///
-    /// A shared subscription's group is not looked at: sharing is to come.
     pub fn subscribe(
         &self,
         filter: &TopicFilter,
@@ -237,6 +483,11 @@ impl Receiver {
     /// True when the receiver has a subscription with this filter.
     pub fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         self.filters().contains(filter)
+    }
+
+    /// The filters that the receiver has subscribed to.
+    pub fn subscribed(&self) -> Vec<TopicFilter> {
+        self.filters().iter().cloned().collect()
     }
 
     /// How many subscriptions the receiver has.

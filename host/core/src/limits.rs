@@ -32,16 +32,32 @@ pub struct Limits {
     pub subscriptions_per_session: u32,
     /// Filters of one SUBSCRIBE; beyond them SUBACK 0x97 (3.1.1: 0x80) for the rest.
     pub filters_per_subscribe: u32,
-    /// Unacknowledged QoS 1 messages to a client; more wait in its queue. Told to MQTT 5 clients
-    /// as Receive Maximum too, though theirs are acknowledged at once and never reach it.
+    /// Unacknowledged QoS 1 and 2 messages, each way. To a client: more wait in its queue. From a
+    /// client: MQTT 5 clients are told (Receive Maximum) and closed beyond it (0x93); of others
+    /// nothing more is read until the first are acknowledged.
     pub inflight_messages: u16,
-    /// Messages that wait for one client; when full the new message is dropped for that client.
+    /// Messages that wait for one client, at most 60,000; when full the new message is dropped for
+    /// that client.
     pub queue_messages: u32,
     /// Bytes of payload and properties that wait for one client; when full as for
     /// `queue_messages`.
     pub queue_bytes: u32,
     /// Longest session expiry in seconds; longer wishes are shortened and the client is told.
     pub session_expiry_s: u32,
+    /// Longest keep-alive in seconds, and the one of clients that wish for none; MQTT 5 clients are
+    /// told. 0: any keep-alive, or none.
+    pub keep_alive_s: u16,
+    /// PUBLISH packets that a connection may send in a second; beyond them nothing is read from it
+    /// until the next second. 0: any number.
+    pub publishes_per_second: u32,
+    /// Retained messages; beyond them one on a new topic is not kept (QoS 1 and 2: PUBACK or
+    /// PUBREC 0x97, in 3.1.1 the connection is closed; QoS 0: it is delivered all the same).
+    pub retained_messages: u32,
+    /// Bytes of all retained messages; beyond them as for `retained_messages`.
+    pub retained_bytes: u64,
+    /// Bytes that may wait for the disk; beyond them publications that need it are refused as for
+    /// `retained_messages`.
+    pub log_bytes: u32,
     /// MQTT 5 topic aliases that a client may use; a higher alias closes the connection (0x94).
     pub topic_aliases: u16,
     /// Shadow state document in bytes, metadata not counted; beyond it 413.
@@ -104,6 +120,12 @@ impl Default for Limits {
             queue_bytes: 1_024 * 1_024,
             // 7 days.
             session_expiry_s: 7 * 24 * 3_600,
+            keep_alive_s: 0,
+            publishes_per_second: 0,
+            retained_messages: 500_000,
+            // 500,000 messages of 1 KiB.
+            retained_bytes: 512 * 1_024 * 1_024,
+            log_bytes: 64 * 1_024 * 1_024,
             topic_aliases: 8,
             shadow_bytes: 8 * 1_024,
             shadow_levels: 8,

@@ -61,6 +61,15 @@ impl Message {
     }
 }
 
+impl Message {
+    /// When it is of no use to anybody any more; `None`: never.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let seconds = self.properties.as_ref()?.expiry_s?;
+        let millis = self.received_at.as_millis().saturating_add(u64::from(seconds) * 1_000);
+        Some(Timestamp::from_millis(millis))
+    }
+}
+
 /// Who published a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publisher {

@@ -65,6 +65,16 @@ metrics! {
     subscribe_denied,
     /// Deliveries withheld by policy (iot:Receive).
     receive_denied,
+    /// Messages that expired before a client took them.
+    messages_expired,
+    /// Retained messages that were not kept because of a bound.
+    retained_refused,
+    /// Publications refused because too much waits for the disk.
+    log_refused,
+    /// Group commits of the message log.
+    log_commits,
+    /// Messages for durable sessions that these commits made durable.
+    log_messages,
     /// Group commits of the store.
     store_commits,
     /// Writes that these commits made durable.

@@ -191,6 +191,17 @@ pub struct Delivered {
     pub subscription_ids: Vec<SubscriptionId>,
     /// Message Expiry Interval that is left, in seconds.
     pub expiry_s: Option<u32>,
+    /// Topic Alias; the topic itself is sent only with a new one.
+    pub alias: Option<TopicAlias>,
+}
+
+/// Topic Alias of a PUBLISH to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicAlias {
+    /// 1 to the client's Topic Alias Maximum.
+    pub number: NonZeroU16,
+    /// The client does not know it yet.
+    pub is_new: bool,
 }
 
 /// PUBACK, PUBREC, PUBREL and PUBCOMP.
@@ -224,6 +235,8 @@ pub struct SubscribeOptions {
     pub retain_as_published: bool,
     /// When retained messages are sent.
     pub retain_handling: RetainHandling,
+    /// No option of the packet: on AWS `a/#` does not match `a`.
+    pub without_parent: bool,
 }
 
 /// Retain Handling (MQTT 5.0, 3.8.3.1).
@@ -289,6 +302,11 @@ macro_rules! reasons {
         }
 
         impl Reason {
+            /// True for 0x80 and above: what was asked for was not done.
+            pub fn is_error(self) -> bool {
+                self as u8 >= 0x80
+            }
+
             /// The reason of a code; `None` for codes that the standard does not have.
             pub fn from_code(code: u8) -> Option<Self> {
                 match code {

@@ -2,14 +2,20 @@
 //!
 //! In: `handle_*`, each with the time. Out: [`Session::poll_output`] until it is empty, and
 //! [`Session::poll_timeout`]. The driver (the gateway's connection task) owns socket, broker and
-//! authenticator, and answers [`Output::Open`], [`Output::Publish`], [`Output::Subscribe`] and
-//! [`Output::Unsubscribe`] with the `handle_…` of the same name.
+//! authenticator, and answers [`Output::Open`], [`Output::Publish`], [`Output::Subscribe`] and so
+//! on with the `handle_…` of the same name.
 //!
 //! Policies are asked here: what comes out as [`Output::Publish`] or [`Output::Subscribe`] is
 //! allowed, and a delivery that `iot:Receive` withholds never comes out.
-//! Not here: bytes (the codec), who matches what (`broker`), QoS 2, retained messages and shared
-//! subscriptions (to come; refused as the standard says).
+//! Not here: bytes (the codec), who matches what (`broker`).
+//!
+//! Reading order: this file (the phases of a connection), `connect` (CONNECT and CONNACK),
+//! `active` (what a connected client has under way), `publish` (PUBLISH and its acknowledgements,
+//! both ways), `reserved`.
 
+mod active;
+mod connect;
+mod publish;
 pub mod reserved;
 
 use crate::auth::{Identity, Refusal};
@@ -19,15 +25,16 @@ use crate::limits::Limits;
 use crate::message::{Message, Publisher, QoS, SubscriptionId};
 use crate::metrics::Metrics;
 use crate::packet::{
-    Ack, ConnAck, Connect, Delivered, Disconnect, Packet, PacketId, Publish, Reason, SubAck,
+    Ack, Auth, ConnAck, Connect, Delivered, Disconnect, Packet, PacketId, Publish, Reason, SubAck,
     Subscribe, SubscribeOptions, Unsubscribe, Version, Will,
 };
 use crate::policy::{Action, Permissions, Resource};
 use crate::storage::{Durability, Position};
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 use crate::topic::{TopicFilter, TopicName};
-use std::collections::VecDeque;
-use std::num::NonZeroU16;
+use active::Active;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,8 +45,34 @@ pub struct Config {
     pub limits: Limits,
     /// From the connection's start to its CONNECT.
     pub connect_timeout: Duration,
+    /// Whose rules hold where the standard and AWS disagree.
+    pub compat: Compat,
+    /// Clients are told to go to another server.
+    pub redirect: Option<Redirect>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+}
+
+/// Whose rules hold where the MQTT standard and AWS IoT Core disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// The standard's.
+    #[default]
+    Mqtt,
+    /// AWS's: no QoS 2, no subscription identifiers, no enhanced authentication; `a/#` does not
+    /// match `a`; no retained messages for filters with wildcards; keep-alive of 30 to 1,200 s; a
+    /// PUBLISH to an unknown `$` topic closes the connection.
+    Aws,
+}
+
+/// Where clients are told to go (Server Reference; 3.1.1: return code 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Host name or address, with a port if need be.
+    pub to: Arc<str>,
+    /// For good (0x9D), or for now (0x9C).
+    pub permanent: bool,
 }
 
 /// One client's protocol state.
@@ -54,39 +87,14 @@ pub struct Session {
 enum Phase {
     /// Nothing came yet.
     Fresh,
-    /// CONNECT came; the driver authenticates.
+    /// CONNECT came, or the answer to a challenge; the driver authenticates.
     Opening(Box<Connect>),
+    /// The client was sent a challenge (AUTH) and is to answer it.
+    Challenged(Box<Connect>),
     /// CONNACK with success went out.
     Active(Box<Active>),
     /// No packet is handled any more.
     Closed(Box<Ended>),
-}
-
-struct Active {
-    version: Version,
-    client_id: ClientId,
-    publisher: Arc<Publisher>,
-    permissions: Arc<Permissions>,
-    /// 0: off.
-    keep_alive_s: u16,
-    session_expiry_s: u32,
-    will: Option<Box<Will>>,
-    /// Names by alias - 1.
-    aliases: Vec<Option<TopicName>>,
-    /// The topic published to last, and whether the client may.
-    may_publish: Option<(TopicName, bool)>,
-    /// The topic received last, and whether the client may.
-    may_receive: Option<(TopicName, bool)>,
-    /// QoS 1 messages that the client takes unacknowledged.
-    window: u16,
-    /// The session outlives the connection: what is sent is kept until it is acknowledged, and the
-    /// log is told.
-    is_durable: bool,
-    /// Sent and not yet acknowledged, in the order of sending.
-    inflight: VecDeque<(PacketId, Delivery)>,
-    last_packet_id: u16,
-    resumable: Resumable,
-    disconnect_at: Option<Instant>,
 }
 
 /// What of a session, beside its messages, outlives its connection.
@@ -96,7 +104,7 @@ pub struct Resumable {
     pub released: Vec<PacketId>,
     /// The client's QoS 2 messages between PUBLISH and PUBREL; the position says when the message
     /// is durable and PUBREC may go out.
-    pub incoming: Vec<(PacketId, Position)>,
+    pub incoming: BTreeMap<PacketId, Position>,
 }
 
 /// What the driver has to do.
@@ -106,9 +114,14 @@ pub enum Output {
     Send(Packet),
     /// Send this PUBLISH.
     Deliver(Delivered),
-    /// Authenticate the client, take over its session; answer with [`Session::handle_opened`] or
-    /// [`Session::handle_refused`].
+    /// Authenticate the client, take over its session; answer with [`Session::handle_opened`],
+    /// [`Session::handle_challenged`] or [`Session::handle_refused`].
     Open(Box<Connect>),
+    /// The client answered the challenge before its CONNACK; to be answered as `Open`.
+    Continue(Auth),
+    /// A connected client authenticates again; answer with [`Session::handle_reauthenticated`],
+    /// [`Session::handle_challenged`] or [`Session::handle_refused`].
+    Reauthenticate(Auth),
     /// Give the message to the broker; answer with [`Session::handle_published`]. With QoS 2 the
     /// log learns that the identifier is taken.
     Publish {
@@ -149,19 +162,21 @@ pub struct Opened {
     pub resumed: Option<Resumable>,
     /// Whether the session outlives the connection.
     pub is_durable: bool,
+    /// Authentication Data of the server's last word in an enhanced authentication.
+    pub authentication_data: Bytes,
 }
 
 /// What is left when the connection is over.
 #[derive(Debug, Default)]
 pub struct Ended {
-    /// Why, for the log; success for a DISCONNECT by the client.
+    /// Why, for the log; success for a DISCONNECT by the client, `None` when it was lost.
     pub reason: Option<Reason>,
     /// Set when the client was connected.
     pub left: Option<Left>,
 }
 
 /// What a client that was connected leaves.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Left {
     /// Sent and not acknowledged: to be queued again, before everything else.
     pub unacknowledged: VecDeque<Delivery>,
@@ -169,8 +184,8 @@ pub struct Left {
     pub resumable: Resumable,
     /// How long to keep it, in seconds; 0: not at all, `u32::MAX`: for ever.
     pub session_expiry_s: u32,
-    /// The will, to be published after the delay.
-    pub will: Option<(Arc<Message>, Duration)>,
+    /// The will, to be published after so many seconds.
+    pub will: Option<(u32, Arc<Message>)>,
 }
 
 /// The client broke the protocol; the connection has to end.
@@ -179,7 +194,7 @@ pub struct Left {
 pub struct ProtocolError {
     /// For DISCONNECT.
     pub reason: Reason,
-    /// For the log.
+    /// For the log, and the client's.
     pub what: &'static str,
 }
 
@@ -206,19 +221,29 @@ impl Session {
         matches!(self.phase, Phase::Closed(_))
     }
 
-    /// False while a CONNECT waits for its answer, and after the end.
+    /// False while the driver owes an answer to CONNECT, while too many publications wait to be
+    /// durable, and after the end.
     pub fn takes_packets(&self) -> bool {
-        matches!(self.phase, Phase::Fresh | Phase::Active(_))
+        match &self.phase {
+            Phase::Fresh | Phase::Challenged(_) => true,
+            Phase::Active(active) => {
+                active.waiting() < usize::from(self.config.limits.inflight_messages)
+            }
+            Phase::Opening(_) | Phase::Closed(_) => false,
+        }
+    }
+
+    /// True while an answer waits to be durable, a SUBACK for example.
+    pub fn is_waiting(&self) -> bool {
+        matches!(&self.phase, Phase::Active(active) if active.waiting() > 0)
     }
 
     /// How many deliveries the session takes now: the room in the client's receive window.
     ///
-    /// QoS 0 messages wait behind QoS 1 messages, so that the order of a topic is kept.
+    /// QoS 0 messages wait behind QoS 1 and 2 messages, so that the order of a topic is kept.
     pub fn delivery_room(&self) -> usize {
         match &self.phase {
-            Phase::Active(active) => {
-                usize::from(active.window).saturating_sub(active.inflight.len())
-            }
+            Phase::Active(active) => active.room(),
             _ => 0,
         }
     }
@@ -232,6 +257,7 @@ impl Session {
                 // The driver reads on only after it has answered.
                 Err(error(Reason::ProtocolError, "packet before CONNACK"))
             }
+            Phase::Challenged(_) => self.handle_answer(now, packet),
             Phase::Active(_) => self.handle_active(now, packet),
             Phase::Closed(_) => Ok(()),
         };
@@ -247,8 +273,10 @@ impl Session {
         tracing::info!(client_id, reason = ?error.reason, error = error.what, "protocol error");
         match &self.phase {
             // [MQTT-3.1.4-1], [MQTT-3.2.2-7]: a CONNECT that is understood gets its refusal.
-            Phase::Opening(_) => self.refuse(error.reason),
-            _ => self.close(now, error.reason),
+            Phase::Opening(_) | Phase::Challenged(_) => {
+                self.refuse(error.reason, Some(error.what));
+            }
+            _ => self.close(now, error.reason, Some(error.what)),
         }
     }
 
@@ -260,62 +288,64 @@ impl Session {
             self.phase = phase;
             return;
         };
-        let limits = &self.config.limits;
         // The wait for the answer was the host's, not the client's.
         self.last_packet_at = now.instant;
-        let connack = connack(&connect, &opened, limits);
-        let active = Box::new(Active {
-            version: connect.version,
-            publisher: Arc::new(Publisher {
-                client_id: Some(opened.client_id.clone()),
-                principal: opened.identity.principal.clone(),
-            }),
-            client_id: opened.client_id,
-            permissions: opened.identity.permissions,
-            keep_alive_s: connect.keep_alive_s,
-            session_expiry_s: connect.session_expiry_s.min(limits.session_expiry_s),
-            will: connect.will,
-            aliases: Vec::new(),
-            may_publish: None,
-            may_receive: None,
-            window: connect
-                .receive_maximum
-                .map_or(u16::MAX, NonZeroU16::get)
-                .min(limits.inflight_messages),
-            is_durable: opened.is_durable,
-            inflight: VecDeque::new(),
-            last_packet_id: 0,
-            resumable: opened.resumed.unwrap_or_default(),
-            disconnect_at: opened.identity.disconnect_after.map(|after| now.instant + after),
-        });
+        let connack = connect::connack(&connect, &opened, &self.config);
         self.config.metrics.connections_accepted.increment();
         self.output.push_back(Output::Send(Packet::ConnAck(Box::new(connack))));
-        self.phase = Phase::Active(active);
+        let active = Active::new(*connect, opened, &self.config, now);
+        // [MQTT-4.4.0-1]
+        for &packet_id in &active.resumable.released {
+            let ack = Ack { packet_id, reason: Reason::Success };
+            self.output.push_back(Output::Send(Packet::PubRel(ack)));
+        }
+        self.phase = Phase::Active(Box::new(active));
     }
 
-    /// Whether the client may leave its will; to be asked before its session is taken over, which
-    /// a refused CONNECT must not touch.
-    pub fn allows_will(connect: &Connect, permissions: &Permissions) -> bool {
-        connect.will.as_ref().is_none_or(|will| {
-            permissions.allows(Action::Publish, Resource::Topic(will.topic.as_str()))
-        })
+    /// The answer to an authentication: the client has to answer first (AUTH 0x18).
+    pub fn handle_challenged(&mut self, data: Bytes) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Fresh);
+        let (phase, method) = match phase {
+            Phase::Opening(connect) => {
+                let method = connect.authentication.as_ref().map(|(method, _)| method.clone());
+                (Phase::Challenged(connect), method)
+            }
+            Phase::Active(active) => {
+                let method = active.authentication_method.clone();
+                (Phase::Active(active), method)
+            }
+            other => (other, None),
+        };
+        self.phase = phase;
+        if method.is_some() {
+            let reason = Reason::ContinueAuthentication;
+            let auth = Auth { reason, method, data: Some(data) };
+            self.output.push_back(Output::Send(Packet::Auth(Box::new(auth))));
+        }
     }
 
-    /// The answer to [`Output::Open`]: the client may not connect.
-    pub fn handle_refused(&mut self, refusal: &Refusal) {
+    /// The answer to [`Output::Reauthenticate`]: the client may stay, with these permissions.
+    pub fn handle_reauthenticated(&mut self, now: Now, identity: Identity, data: Bytes) {
+        let Phase::Active(active) = &mut self.phase else { return };
+        active.disconnect_at = identity.disconnect_after.map(|after| now.instant + after);
+        let method = active.authentication_method.clone();
+        self.handle_permissions(identity.permissions);
+        let auth = Auth { reason: Reason::Success, method, data: Some(data) };
+        self.output.push_back(Output::Send(Packet::Auth(Box::new(auth))));
+    }
+
+    /// The answer to [`Output::Open`]: the client may not connect. To
+    /// [`Output::Reauthenticate`]: it may not stay.
+    pub fn handle_refused(&mut self, now: Now, refusal: &Refusal) {
         let reason = match refusal {
             Refusal::Unavailable(_) => Reason::ServerUnavailable,
+            Refusal::BadMethod(_) => Reason::BadAuthenticationMethod,
             _ => Reason::NotAuthorized,
         };
-        self.refuse(reason);
-    }
-
-    /// The answer to [`Output::Publish`].
-    pub fn handle_published(&mut self, packet_id: Option<PacketId>, published: Published) {
-        let Some(packet_id) = packet_id else { return };
-        let is_unheard = published.receivers == 0;
-        let reason = if is_unheard { Reason::NoMatchingSubscribers } else { Reason::Success };
-        self.output.push_back(Output::Send(Packet::PubAck(Ack { packet_id, reason })));
+        match &self.phase {
+            Phase::Active(_) => self.close(now, Reason::NotAuthorized, None),
+            _ => self.refuse(reason, None),
+        }
     }
 
     /// The answer to [`Output::Subscribe`], one reason per filter.
@@ -323,9 +353,9 @@ impl Session {
         &mut self,
         packet_id: PacketId,
         reasons: Vec<Reason>,
-        _durability: Durability,
+        durability: Durability,
     ) {
-        self.output.push_back(Output::Send(Packet::SubAck(SubAck { packet_id, reasons })));
+        self.answer(durability, Packet::SubAck(SubAck { packet_id, reasons }));
     }
 
     /// The answer to [`Output::Unsubscribe`], one reason per filter.
@@ -333,51 +363,22 @@ impl Session {
         &mut self,
         packet_id: PacketId,
         reasons: Vec<Reason>,
-        _durability: Durability,
+        durability: Durability,
     ) {
-        self.output.push_back(Output::Send(Packet::UnsubAck(SubAck { packet_id, reasons })));
+        self.answer(durability, Packet::UnsubAck(SubAck { packet_id, reasons }));
     }
-
-    /// The answer to [`Output::Released`].
-    pub fn handle_released(&mut self, _packet_id: PacketId, _durability: Durability) {}
-
-    /// The answer to [`Output::Completed`].
-    pub fn handle_completed(&mut self, _packet_id: PacketId, _durability: Durability) {}
 
     /// The log has come to the position.
-    pub fn handle_durable(&mut self, _committed: Position) {}
-
-    /// Takes a message for the client; at most [`Session::delivery_room`] at a time.
-    pub fn handle_delivery(&mut self, now: Now, delivery: Delivery) {
-        let Phase::Active(active) = &mut self.phase else { return };
-        if !active.may_receive(&delivery.message.topic) {
-            self.config.metrics.receive_denied.increment();
-            return;
-        }
-        // [MQTT-3.3.2-5] expired while it waited.
-        let Some(expiry_s) = remaining_expiry(now, &delivery.message) else { return };
-        let packet_id = match delivery.qos {
-            QoS::AtMostOnce => None,
-            _ => Some(active.send(delivery.clone())),
-        };
-        self.output.push_back(Output::Deliver(delivered(delivery, packet_id, expiry_s)));
-    }
-
-    /// A delivery did not fit into the client's Maximum Packet Size: it counts as done
-    /// [MQTT-3.1.2-25].
-    pub fn handle_undeliverable(&mut self, packet_id: Option<PacketId>) {
-        self.config.metrics.messages_dropped.increment();
-        if let (Phase::Active(active), Some(packet_id)) = (&mut self.phase, packet_id) {
-            active.acknowledge(packet_id);
+    pub fn handle_durable(&mut self, committed: Position) {
+        if let Phase::Active(active) = &mut self.phase {
+            active.handle_durable(committed, &mut self.output);
         }
     }
 
     /// The policies of the client changed.
     pub fn handle_permissions(&mut self, permissions: Arc<Permissions>) {
         if let Phase::Active(active) = &mut self.phase {
-            active.permissions = permissions;
-            active.may_publish = None;
-            active.may_receive = None;
+            active.set_permissions(permissions);
         }
     }
 
@@ -392,14 +393,14 @@ impl Session {
             }
             _ => Reason::KeepAliveTimeout,
         };
-        self.close(now, reason);
+        self.close(now, reason, None);
     }
 
     /// Ends the connection from the server's side: takeover, shutdown, an administrator.
     pub fn handle_stop(&mut self, now: Now, reason: Reason) {
         match self.phase {
-            Phase::Opening(_) => self.refuse(reason),
-            _ => self.close(now, reason),
+            Phase::Opening(_) | Phase::Challenged(_) => self.refuse(reason, None),
+            _ => self.close(now, reason, None),
         }
     }
 
@@ -422,7 +423,8 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Fresh => Some(self.last_packet_at + self.config.connect_timeout),
-            Phase::Opening(_) | Phase::Closed(_) => None,
+            // The driver bounds them together with what came before.
+            Phase::Opening(_) | Phase::Challenged(_) | Phase::Closed(_) => None,
             Phase::Active(active) => {
                 // [MQTT-3.1.2-22] one and a half times the keep-alive.
                 let keep_alive = (active.keep_alive_s > 0).then(|| {
@@ -448,110 +450,94 @@ impl Session {
             // [MQTT-3.1.0-1]
             return Err(error(Reason::ProtocolError, "first packet is not CONNECT"));
         };
-        let verdict = check_connect(&connect, &self.config.limits);
+        let verdict = connect::check(&connect, &self.config);
         self.phase = Phase::Opening(connect.clone());
         verdict?;
+        if let Some(Redirect { to, permanent }) = &self.config.redirect {
+            let reason = if *permanent { Reason::ServerMoved } else { Reason::UseAnotherServer };
+            let server_reference = Some(to.clone());
+            self.refuse_with(ConnAck { server_reference, ..ConnAck::new(reason) });
+            return Ok(());
+        }
         self.output.push_back(Output::Open(connect));
         Ok(())
+    }
+
+    /// What comes between CONNECT and CONNACK in an enhanced authentication: AUTH, or the client
+    /// gives up [MQTT-3.1.2-30].
+    fn handle_answer(&mut self, now: Now, packet: Packet) -> Result<(), ProtocolError> {
+        let Phase::Challenged(connect) = &mut self.phase else { return Ok(()) };
+        match packet {
+            Packet::Auth(auth) => {
+                let method = connect.authentication.as_ref().map(|(method, _)| method);
+                connect::check_auth(&auth, method, Reason::ContinueAuthentication)?;
+                let phase = std::mem::replace(&mut self.phase, Phase::Fresh);
+                if let Phase::Challenged(connect) = phase {
+                    self.phase = Phase::Opening(connect);
+                }
+                self.output.push_back(Output::Continue(*auth));
+                Ok(())
+            }
+            Packet::Disconnect(_) => {
+                self.finish(now, None, Some(Reason::Success), false);
+                Ok(())
+            }
+            _ => Err(error(Reason::ProtocolError, "packet other than AUTH before CONNACK")),
+        }
     }
 
     fn handle_active(&mut self, now: Now, packet: Packet) -> Result<(), ProtocolError> {
         let Phase::Active(active) = &mut self.phase else { return Ok(()) };
         match packet {
             Packet::Publish(publish) => self.handle_publish(now, publish)?,
-            Packet::PubAck(ack) => {
-                if active.acknowledge(ack.packet_id) && active.is_durable {
-                    self.output.push_back(Output::Acknowledged(ack.packet_id));
-                }
-            }
+            Packet::PubAck(ack) => active.handle_puback(&ack, &mut self.output),
+            Packet::PubRec(ack) => active.handle_pubrec(&ack, &mut self.output),
+            Packet::PubRel(ack) => active.handle_pubrel(&ack, &mut self.output),
+            Packet::PubComp(ack) => active.handle_pubcomp(&ack, &mut self.output),
             Packet::Subscribe(subscribe) => self.handle_subscribe(*subscribe),
             Packet::Unsubscribe(unsubscribe) => {
                 self.output.push_back(Output::Unsubscribe(unsubscribe));
             }
             Packet::PingReq => self.output.push_back(Output::Send(Packet::PingResp)),
             Packet::Disconnect(disconnect) => return self.handle_disconnect(now, &disconnect),
-            // The sender of a QoS 2 message that was never accepted.
-            Packet::PubRel(ack) => {
-                let reason = Reason::PacketIdNotFound;
-                let packet_id = ack.packet_id;
-                self.output.push_back(Output::Send(Packet::PubComp(Ack { packet_id, reason })));
-            }
             Packet::Connect(_) => {
                 // [MQTT-3.1.0-2]
                 return Err(error(Reason::ProtocolError, "second CONNECT"));
             }
-            Packet::Auth(_) => {
-                // [MQTT-4.12.0-6] no authentication method was named in CONNECT.
-                return Err(error(Reason::ProtocolError, "AUTH without authentication method"));
+            Packet::Auth(auth) => {
+                let method = active.authentication_method.as_ref();
+                let expected = match active.is_challenged {
+                    true => Reason::ContinueAuthentication,
+                    false => Reason::ReAuthenticate,
+                };
+                connect::check_auth(&auth, method, expected)?;
+                active.is_challenged = true;
+                self.output.push_back(Output::Reauthenticate(*auth));
             }
             _ => return Err(error(Reason::ProtocolError, "packet that no client sends")),
         }
         Ok(())
     }
 
-    fn handle_publish(&mut self, now: Now, publish: Publish) -> Result<(), ProtocolError> {
-        let Phase::Active(active) = &mut self.phase else { return Ok(()) };
-        let limits = &self.config.limits;
-        self.config.metrics.messages_received.increment();
-        let topic = active.resolve(publish.topic, publish.topic_alias, limits)?;
-        if publish.qos == QoS::ExactlyOnce {
-            return Err(error(Reason::QoSNotSupported, "PUBLISH with QoS 2"));
-        }
-        if publish.payload.len() > limits.payload_bytes as usize {
-            return Err(error(Reason::PacketTooLarge, "payload beyond the limit"));
-        }
-        if publish.properties.as_ref().is_some_and(|it| !limits.allow_properties(it)) {
-            return Err(error(Reason::PacketTooLarge, "properties beyond the limits"));
-        }
-        if publish.retain && active.version == Version::V5 {
-            // [MQTT-3.2.2-14] CONNACK said that retained messages are not available.
-            return Err(error(Reason::RetainNotSupported, "PUBLISH with RETAIN"));
-        }
-        if !active.may_publish(&topic, limits)? {
-            self.config.metrics.publish_denied.increment();
-            tracing::info!(client_id = %active.client_id, %topic, "publish denied");
-            // 3.1.1 has no refusal for a PUBLISH; AWS closes the connection.
-            return match (active.version, publish.packet_id) {
-                (Version::V5, Some(packet_id)) => {
-                    let ack = Ack { packet_id, reason: Reason::NotAuthorized };
-                    self.output.push_back(Output::Send(Packet::PubAck(ack)));
-                    Ok(())
-                }
-                _ => {
-                    self.close(now, Reason::NotAuthorized);
-                    Ok(())
-                }
-            };
-        }
-        let message = Arc::new(Message {
-            topic,
-            payload: publish.payload,
-            qos: publish.qos,
-            retain: publish.retain,
-            received_at: now.wall,
-            publisher: active.publisher.clone(),
-            properties: publish.properties,
-        });
-        self.output.push_back(Output::Publish { message, packet_id: publish.packet_id });
-        Ok(())
-    }
-
     fn handle_subscribe(&mut self, subscribe: Subscribe) {
         let Phase::Active(active) = &self.phase else { return };
-        let limits = &self.config.limits;
+        let Config { limits, compat, .. } = &*self.config;
+        let has_id = subscribe.subscription_id.is_some();
         let filters = subscribe.filters.into_iter().enumerate();
         let filters = filters.map(|(position, (filter, options))| {
             if position >= limits.filters_per_subscribe as usize {
                 return Err(Reason::QuotaExceeded);
             }
-            let verdict = check_filter(&filter, limits, &active.permissions);
+            if *compat == Compat::Aws && has_id {
+                return Err(Reason::SubscriptionIdsNotSupported);
+            }
+            let verdict = connect::check_filter(&filter, limits, &active.permissions);
             if verdict == Err(Reason::NotAuthorized) {
                 self.config.metrics.subscribe_denied.increment();
                 tracing::info!(client_id = %active.client_id, %filter, "subscribe denied");
             }
-            // QoS 2 is to come; a lower QoS may be granted [MQTT-3.8.4-8].
-            let qos = options.qos.min(QoS::AtLeastOnce);
-            verdict.map(|()| (filter, SubscribeOptions { qos, ..options }))
+            let verdict = verdict.map_err(|reason| active.told(reason));
+            verdict.map(|()| (filter, compat.options(options)))
         });
         let output = Output::Subscribe {
             packet_id: subscribe.packet_id,
@@ -580,30 +566,53 @@ impl Session {
         Ok(())
     }
 
+    /// Sends an answer when it may go out: answers stay in the order of what they answer
+    /// [MQTT-4.6.0-2].
+    fn answer(&mut self, durability: Durability, packet: Packet) {
+        if let Phase::Active(active) = &mut self.phase {
+            active.answer(durability, packet, &mut self.output);
+        }
+    }
+
     /// Refuses a CONNECT.
-    fn refuse(&mut self, reason: Reason) {
+    fn refuse(&mut self, reason: Reason, what: Option<&'static str>) {
+        let reason_string = what.map(Into::into);
+        self.refuse_with(ConnAck { reason_string, ..ConnAck::new(reason) });
+    }
+
+    fn refuse_with(&mut self, connack: ConnAck) {
         self.config.metrics.connections_refused.increment();
-        self.output.push_back(Output::Send(Packet::ConnAck(Box::new(ConnAck::new(reason)))));
+        let reason = Some(connack.reason);
+        self.output.push_back(Output::Send(Packet::ConnAck(Box::new(connack))));
         self.output.push_back(Output::Close);
-        self.phase = Phase::Closed(Box::new(Ended { reason: Some(reason), left: None }));
+        self.phase = Phase::Closed(Box::new(Ended { reason, left: None }));
     }
 
     /// Ends a connection from the server's side.
-    fn close(&mut self, now: Now, reason: Reason) {
+    fn close(&mut self, now: Now, reason: Reason, what: Option<&'static str>) {
         // Only a client that is connected with MQTT 5 understands a DISCONNECT.
         let farewell = match &self.phase {
-            Phase::Active(active) if active.version == Version::V5 => Some(reason),
+            Phase::Active(active) if active.version == Version::V5 => Some(Disconnect {
+                reason,
+                session_expiry_s: None,
+                reason_string: what.map(Into::into),
+            }),
             _ => None,
         };
         self.finish(now, farewell, Some(reason), true);
     }
 
-    fn finish(&mut self, now: Now, farewell: Option<Reason>, why: Option<Reason>, with_will: bool) {
+    fn finish(
+        &mut self,
+        now: Now,
+        farewell: Option<Disconnect>,
+        why: Option<Reason>,
+        with_will: bool,
+    ) {
         if self.is_closed() {
             return;
         }
-        if let Some(reason) = farewell {
-            let packet = Disconnect { reason, session_expiry_s: None, reason_string: None };
+        if let Some(packet) = farewell {
             self.output.push_back(Output::Send(Packet::Disconnect(Box::new(packet))));
         }
         self.output.push_back(Output::Close);
@@ -616,217 +625,31 @@ impl Session {
     }
 }
 
-impl Active {
-    fn resolve(
-        &mut self,
-        topic: Option<TopicName>,
-        alias: Option<NonZeroU16>,
-        limits: &Limits,
-    ) -> Result<TopicName, ProtocolError> {
-        let Some(alias) = alias else {
-            // [MQTT-3.3.2-8]
-            return topic.ok_or(error(Reason::ProtocolError, "neither topic nor alias"));
-        };
-        if alias.get() > limits.topic_aliases {
-            // [MQTT-3.3.2-9]
-            return Err(error(Reason::TopicAliasInvalid, "topic alias beyond the maximum"));
-        }
-        let position = usize::from(alias.get()) - 1;
-        if let Some(topic) = topic {
-            if self.aliases.len() <= position {
-                self.aliases.resize(position + 1, None);
-            }
-            self.aliases[position] = Some(topic.clone());
-            return Ok(topic);
-        }
-        let known = self.aliases.get(position).cloned().flatten();
-        known.ok_or(error(Reason::ProtocolError, "topic alias that stands for nothing"))
-    }
-
-    fn may_publish(&mut self, topic: &TopicName, limits: &Limits) -> Result<bool, ProtocolError> {
-        if let Some((last, verdict)) = &self.may_publish
-            && last == topic
-        {
-            return Ok(*verdict);
-        }
-        if !limits.allow_topic(topic.as_str()) {
-            return Err(error(Reason::TopicNameInvalid, "topic name beyond the limits"));
-        }
-        let verdict = reserved::may_publish(topic)
-            && self.permissions.allows(Action::Publish, Resource::Topic(topic.as_str()));
-        self.may_publish = Some((topic.clone(), verdict));
-        Ok(verdict)
-    }
-
-    fn may_receive(&mut self, topic: &TopicName) -> bool {
-        if let Some((last, verdict)) = &self.may_receive
-            && last == topic
-        {
-            return *verdict;
-        }
-        let verdict = self.permissions.allows(Action::Receive, Resource::Topic(topic.as_str()));
-        self.may_receive = Some((topic.clone(), verdict));
-        verdict
-    }
-
-    /// Puts the delivery in flight; what the log keeps is numbered already.
-    fn send(&mut self, delivery: Delivery) -> PacketId {
-        // The window is smaller than the number of identifiers, so one is free.
-        let packet_id = delivery.packet_id.unwrap_or_else(|| {
-            loop {
-                self.last_packet_id = self.last_packet_id.wrapping_add(1);
-                if let Some(id) = PacketId::new(self.last_packet_id)
-                    && !self.inflight.iter().any(|(used, _)| *used == id)
-                {
-                    break id;
-                }
-            }
-        });
-        self.inflight.push_back((packet_id, delivery));
-        packet_id
-    }
-
-    /// True when the delivery was in flight.
-    fn acknowledge(&mut self, packet_id: PacketId) -> bool {
-        // Clients acknowledge in order, so the first is the one.
-        let found = self.inflight.iter().position(|(id, _)| *id == packet_id);
-        if let Some(at) = found {
-            self.inflight.remove(at);
-        }
-        if self.inflight.is_empty() {
-            self.inflight = VecDeque::new();
-        }
-        found.is_some()
-    }
-
-    fn leave(self, now: Now, with_will: bool) -> Left {
-        let will = self.will.filter(|_| with_will).and_then(|will| {
-            // The right may have been withdrawn since CONNECT.
-            let topic = Resource::Topic(will.topic.as_str());
-            if !self.permissions.allows(Action::Publish, topic) {
-                tracing::warn!(client_id = %self.client_id, "will withheld: no longer allowed");
-                return None;
-            }
-            // [MQTT-3.1.3-9] the delay ends with the session.
-            let delay_s = will.delay_s.min(self.session_expiry_s);
-            let message = Message {
-                topic: will.topic,
-                payload: will.payload,
-                qos: will.qos,
-                retain: will.retain,
-                received_at: now.wall,
-                publisher: self.publisher.clone(),
-                properties: will.properties,
-            };
-            Some((Arc::new(message), Duration::from_secs(u64::from(delay_s))))
-        });
-        let unacknowledged = self.inflight.into_iter().map(|(id, delivery)| Delivery {
-            packet_id: Some(id),
-            dup: true,
-            ..delivery
-        });
-        Left {
-            unacknowledged: unacknowledged.collect(),
-            resumable: self.resumable,
-            session_expiry_s: self.session_expiry_s,
-            will,
+impl Compat {
+    /// What a subscription is granted.
+    fn options(self, wished: SubscribeOptions) -> SubscribeOptions {
+        match self {
+            Self::Mqtt => wished,
+            Self::Aws => SubscribeOptions {
+                // A lower QoS may be granted [MQTT-3.8.4-8].
+                qos: wished.qos.min(QoS::AtLeastOnce),
+                without_parent: true,
+                ..wished
+            },
         }
     }
 }
 
-fn check_connect(connect: &Connect, limits: &Limits) -> Result<(), ProtocolError> {
-    match &connect.client_id {
-        None if connect.version == Version::V311 && !connect.clean_start => {
-            // [MQTT-3.1.3-8] of 3.1.1.
-            return Err(error(Reason::ClientIdNotValid, "no client id without Clean Session"));
-        }
-        Some(id) if id.as_str().len() > limits.client_id_bytes as usize => {
-            return Err(error(Reason::ClientIdNotValid, "client id beyond the limit"));
-        }
-        _ => {}
-    }
-    if connect.authentication.is_some() {
-        // [MQTT-4.12.0-1] enhanced authentication is to come.
-        return Err(error(Reason::BadAuthenticationMethod, "enhanced authentication"));
-    }
-    if let Some(will) = &connect.will {
-        if will.qos == QoS::ExactlyOnce {
-            return Err(error(Reason::QoSNotSupported, "will with QoS 2"));
-        }
-        if will.retain && connect.version == Version::V5 {
-            return Err(error(Reason::RetainNotSupported, "will with RETAIN"));
-        }
-        if !limits.allow_topic(will.topic.as_str()) {
-            return Err(error(Reason::TopicNameInvalid, "will topic beyond the limits"));
-        }
-        if will.payload.len() > limits.payload_bytes as usize {
-            return Err(error(Reason::PacketTooLarge, "will payload beyond the limit"));
-        }
-        if will.properties.as_ref().is_some_and(|it| !limits.allow_properties(it)) {
-            return Err(error(Reason::PacketTooLarge, "will properties beyond the limits"));
-        }
-        if will.topic.is_reserved() {
-            return Err(error(Reason::TopicNameInvalid, "will on a reserved topic"));
-        }
-    }
-    Ok(())
-}
-
-fn connack(connect: &Connect, opened: &Opened, limits: &Limits) -> ConnAck {
-    let reduced = connect.session_expiry_s > limits.session_expiry_s;
-    ConnAck {
-        session_present: opened.resumed.is_some(),
-        session_expiry_s: reduced.then_some(limits.session_expiry_s),
-        receive_maximum: NonZeroU16::new(limits.inflight_messages),
-        maximum_qos: Some(QoS::AtLeastOnce),
-        retain_available: Some(false),
-        maximum_packet_size: Some(limits.packet_bytes),
-        assigned_client_id: connect.client_id.is_none().then(|| opened.client_id.clone()),
-        topic_alias_maximum: Some(limits.topic_aliases),
-        shared_subscription_available: Some(false),
-        ..ConnAck::new(Reason::Success)
-    }
-}
-
-fn check_filter(
-    filter: &TopicFilter,
-    limits: &Limits,
-    permissions: &Permissions,
-) -> Result<(), Reason> {
-    if filter.share_group().is_some() {
-        return Err(Reason::SharedSubscriptionsNotSupported);
-    }
-    if !limits.allow_topic(filter.pattern()) {
-        return Err(Reason::TopicFilterInvalid);
-    }
-    if permissions.allows(Action::Subscribe, Resource::TopicFilter(filter.as_str())) {
-        Ok(())
-    } else {
-        Err(Reason::NotAuthorized)
-    }
-}
-
-/// What is left of the message's expiry: `None` when it has expired, `Some(None)` when it never does.
-#[allow(clippy::option_option, reason = "expired, without expiry, or so many seconds")]
-fn remaining_expiry(now: Now, message: &Message) -> Option<Option<u32>> {
-    let Some(expiry_s) = message.properties.as_ref().and_then(|properties| properties.expiry_s)
-    else {
-        return Some(None);
-    };
-    let waited_s = now.wall.as_secs().saturating_sub(message.received_at.as_secs());
-    let left = u64::from(expiry_s).checked_sub(waited_s).filter(|left| *left > 0)?;
-    u32::try_from(left).ok().map(Some)
-}
-
-fn delivered(delivery: Delivery, packet_id: Option<PacketId>, expiry_s: Option<u32>) -> Delivered {
-    Delivered {
-        message: delivery.message,
-        dup: delivery.dup,
-        qos: delivery.qos,
-        retain: delivery.retain,
-        packet_id,
-        subscription_ids: delivery.subscription_ids,
-        expiry_s,
+/// A client's will as a message.
+pub fn will_message(will: &Will, publisher: Arc<Publisher>, now: Timestamp) -> Message {
+    Message {
+        topic: will.topic.clone(),
+        payload: will.payload.clone(),
+        qos: will.qos,
+        retain: will.retain,
+        received_at: now,
+        publisher,
+        properties: will.properties.clone(),
     }
 }
 

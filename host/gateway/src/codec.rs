@@ -284,14 +284,4 @@ impl Codec {
         let version = self.version.ok_or(EncodeError::NoVersion)?;
         encode::publish(version, delivered, buffer).inspect_err(|_| buffer.truncate(start))
     }
-
-    /// Bytes that [`Self::encode_publish`] would append, to be held against the client's Maximum
-    /// Packet Size [MQTT-3.1.2-24].
-    ///
-    /// # Errors
-    /// The message cannot be sent at all.
-    pub fn publish_bytes(&self, delivered: &Delivered) -> Result<usize, EncodeError> {
-        let version = self.version.ok_or(EncodeError::NoVersion)?;
-        Ok(encode::PublishSizes::of(version, delivered)?.packet())
-    }
 }

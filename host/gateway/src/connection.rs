@@ -14,13 +14,14 @@ use crate::timer::Wheel;
 use bytes::Bytes;
 use gnomon_core::auth::{Admission, Authenticator, Credentials, Identity, Refusal};
 use gnomon_core::broker::Wakes;
-use gnomon_core::broker::clients::{Client, Clients};
+use gnomon_core::broker::clients::{Client, Clients, Opening};
+use gnomon_core::broker::log::Event;
 use gnomon_core::broker::queue::QueueEvent;
 use gnomon_core::ids::ClientId;
+use gnomon_core::message::Publisher;
 use gnomon_core::packet::{ConnAck, Connect, Delivered, Packet, Reason};
 use gnomon_core::random::{self, Random};
-use gnomon_core::session::{Config, Opened, Output, ProtocolError, Session};
-use gnomon_core::storage::Durability;
+use gnomon_core::session::{Config, Opened, Output, ProtocolError, Session, will_message};
 use gnomon_core::time::{Clock, Now};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -114,6 +115,7 @@ where
         question: None,
         farewell: None,
         input: Vec::new(),
+        is_held: false,
         output: Vec::new(),
         written: 0,
         needs_flush: false,
@@ -158,8 +160,10 @@ pub struct Connection<S> {
     question: Option<Question>,
     /// How long the last packets may take, once nothing else is left.
     farewell: Option<Pin<Box<Sleep>>>,
-    /// The beginning of a packet whose rest has not come, and what waits while opening.
+    /// The beginning of a packet whose rest has not come, and what the session does not take yet.
     input: Vec<u8>,
+    /// `input` has whole packets.
+    is_held: bool,
     /// Encoded packets; the first `written` bytes are sent.
     output: Vec<u8>,
     written: usize,
@@ -220,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(refusal) => {
                 let (client_id, remote) = (&credentials.client_id, credentials.peer);
                 tracing::warn!(?client_id, %remote, error = %refusal, "client refused");
-                self.session.handle_refused(&refusal);
+                self.session.handle_refused(now, &refusal);
             }
         }
         // Packets that the client sent without waiting for the CONNACK [MQTT-3.1.4-5].
@@ -257,6 +261,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         credentials: &Credentials,
     ) -> Result<Opened, Refusal> {
         let shared = &self.shared;
+        if let Some((method, _)) = &connect.authentication {
+            return Err(Refusal::BadMethod(method.to_string()));
+        }
         let identity = shared.authenticator.authenticate(credentials).await?;
         if !Session::allows_will(connect, &identity.permissions) {
             shared.config.metrics.publish_denied.increment();
@@ -264,13 +271,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let client_id = credentials.client_id.clone().expect("`credentials` sets it");
         let principal = identity.principal.as_ref();
-        let opened = shared.clients.open(&client_id, principal, connect.clean_start).await;
+        let now = self.now();
+        let session_expiry_s = connect.session_expiry_s.min(shared.config.limits.session_expiry_s);
+        let will = connect.will.as_ref().filter(|_| session_expiry_s > 0).map(|will| {
+            let publisher =
+                Publisher { client_id: Some(client_id.clone()), principal: principal.cloned() };
+            let message = will_message(will, Arc::new(publisher), now.wall);
+            (will.delay_s.min(session_expiry_s), Arc::new(message))
+        });
+        let opening = Opening {
+            client_id: &client_id,
+            principal,
+            ip: credentials.peer.ip(),
+            session_identifier: u128::from_be_bytes(random::bytes(&*shared.random)),
+            clean_start: connect.clean_start,
+            session_expiry_s,
+            will,
+        };
+        let opened = shared.clients.open(&opening, now).await;
         let (client, resumed) =
             opened.map_err(|occupied| Refusal::Unavailable(occupied.to_string()))?;
         tracing::debug!(%client_id, remote = %credentials.peer, "connected");
+        let is_durable = client.queue().session().is_some();
         self.client = Some(client);
-        let is_durable = connect.session_expiry_s > 0 || resumed.is_some();
-        Ok(Opened { client_id, identity, resumed, is_durable })
+        let authentication_data = Bytes::new();
+        Ok(Opened { client_id, identity, resumed, is_durable, authentication_data })
     }
 
     /// Asks whether the client may stay if what let it in has changed.
@@ -326,7 +351,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let has_room = self.output.len() - self.written < UNSENT_BYTES_MAX;
             let took = self.poll_queue(context, has_room);
-            let received = has_room && self.poll_receive(context).is_ready();
+            let takes_packets = has_room && self.session.takes_packets();
+            let received = match takes_packets && std::mem::take(&mut self.is_held) {
+                true => {
+                    let input = std::mem::take(&mut self.input);
+                    self.handle_input(&input);
+                    true
+                }
+                false => takes_packets && self.poll_receive(context).is_ready(),
+            };
             if !took && !received {
                 self.rest();
                 return Poll::Pending;
@@ -336,39 +369,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Runs the session's outputs; a CONNECT is handed to the caller, who may wait.
     fn run_session(&mut self) -> Option<Box<Connect>> {
+        let mut next = self.session.poll_output();
+        // Not read when there is nothing to do.
+        let now = next.as_ref().map(|_| self.now())?;
         let mut wakes = Wakes::default();
-        while let Some(output) = self.session.poll_output() {
+        while let Some(output) = next {
             match output {
                 Output::Send(packet) => self.send(&packet),
                 Output::Deliver(delivered) => self.deliver(&delivered),
                 Output::Open(connect) => return Some(connect),
-                Output::Publish { message, packet_id } => {
-                    if let Some(client) = &mut self.client {
-                        let published = client.publish(&message, &mut wakes);
-                        self.session.handle_published(packet_id, published);
-                    }
-                }
-                Output::Subscribe { packet_id, subscription_id, filters } => {
-                    if let Some(client) = &self.client {
-                        tracing::debug!(?client, filters = filters.len(), "subscribe");
-                        let reasons = client.subscribe(&filters, subscription_id);
-                        self.session.handle_subscribed(packet_id, reasons, Durability::Done);
-                    }
-                }
-                Output::Unsubscribe(unsubscribe) => {
-                    if let Some(client) = &self.client {
-                        let reasons = client.unsubscribe(&unsubscribe.filters);
-                        let packet_id = unsubscribe.packet_id;
-                        self.session.handle_unsubscribed(packet_id, reasons, Durability::Done);
-                    }
-                }
-                // Nothing is durable yet.
-                Output::Acknowledged(_) | Output::Released(_) | Output::Completed(_) => {}
-                // `is_closed` says so too; the loop ends when everything is sent.
-                Output::Close => {}
+                driven => self.drive(now, driven, &mut wakes),
             }
+            next = self.session.poll_output();
         }
         None
+    }
+
+    /// What the session asks of the client's place in the broker.
+    fn drive(&mut self, now: Now, output: Output, wakes: &mut Wakes) {
+        let Some(client) = &mut self.client else { return };
+        let session = &mut self.session;
+        match output {
+            Output::Publish { message, packet_id } => {
+                let published = client.publish(&message, packet_id, wakes);
+                session.handle_published(now, message.qos, packet_id, published);
+            }
+            Output::Subscribe { packet_id, subscription_id, filters } => {
+                tracing::debug!(?client, filters = filters.len(), "subscribe");
+                let (reasons, durability) = client.subscribe(&filters, subscription_id, now.wall);
+                session.handle_subscribed(packet_id, reasons, durability);
+            }
+            Output::Unsubscribe(unsubscribe) => {
+                let (reasons, durability) = client.unsubscribe(&unsubscribe.filters, now.wall);
+                session.handle_unsubscribed(unsubscribe.packet_id, reasons, durability);
+            }
+            Output::Acknowledged(packet_id) => {
+                client.happened(Event::Acknowledged, packet_id);
+            }
+            Output::Released(packet_id) => {
+                let durability = client.happened(Event::Released, packet_id);
+                session.handle_released(packet_id, durability);
+            }
+            Output::Completed(packet_id) => {
+                let durability = client.happened(Event::Completed, packet_id);
+                session.handle_completed(packet_id, durability);
+            }
+            // No method is offered yet, so nobody is challenged.
+            Output::Continue(_) | Output::Reauthenticate(_) => {}
+            // `is_closed` says so too; the loop ends when everything is sent.
+            Output::Close => {}
+            Output::Send(_) | Output::Deliver(_) | Output::Open(_) => {}
+        }
     }
 
     fn deliver(&mut self, delivered: &Delivered) {
@@ -381,14 +432,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.shared.config.metrics.messages_sent.increment();
         } else {
             self.output.truncate(start);
-            self.session.handle_undeliverable(delivered.packet_id);
+            self.session.handle_undeliverable(delivered);
         }
     }
 
     fn send(&mut self, packet: &Packet) {
         self.reserve();
+        let start = self.output.len();
         if let Err(error) = self.codec.encode(packet, &mut self.output) {
             tracing::error!(%error, "packet of ours cannot be encoded");
+        }
+        if self.output.len() - start <= self.packet_bytes_max as usize {
+            return;
+        }
+        // [MQTT-3.1.2-24]; [MQTT-3.2.2-19], [MQTT-3.14.2-3]: the text for people goes first.
+        self.output.truncate(start);
+        if let Some(shorter) = without_reason_string(packet) {
+            self.send(&shorter);
         }
     }
 
@@ -414,11 +474,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes what waits for the client; false when nothing does.
     fn poll_queue(&mut self, context: &mut Context<'_>, has_room: bool) -> bool {
-        let Some(client) = &self.client else { return false };
-        let queue = client.queue();
+        let Some(client) = &mut self.client else { return false };
         let room = if has_room { self.session.delivery_room().min(DELIVERIES_PER_STEP) } else { 0 };
+        let now = || Now::of(&*self.shared.clock);
+        // Behind the SUBACK, and before what is published from then on.
+        let retained = match client.has_retained() && room > 0 && !self.session.is_waiting() {
+            true => client.next_retained(room),
+            false => None,
+        };
+        if let Some(retained) = retained {
+            let now = now();
+            for delivery in retained {
+                self.session.handle_delivery(now, delivery);
+            }
+            return true;
+        }
+        let queue = client.queue();
         let Poll::Ready(event) = queue.poll_event(context, room > 0) else { return false };
-        let now = Now::of(&*self.shared.clock);
+        let now = now();
         match event {
             QueueEvent::Stop(reason) => self.session.handle_stop(now, reason),
             QueueEvent::Permissions => self.look_at_permissions(),
@@ -475,6 +548,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         if !self.session.is_closed() && at < bytes.len() {
+            self.is_held = !self.session.takes_packets();
             self.input.extend_from_slice(&bytes[at..]);
         }
     }
@@ -529,7 +603,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let ended = self.session.end(now);
         if let (Some(client), Some(left)) = (self.client.take(), ended.left) {
             tracing::debug!(?client, reason = ?ended.reason, "disconnected");
-            client.close(now.instant, left);
+            client.close(now, ended.reason, left);
         }
     }
 
@@ -544,4 +618,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         Poll::Ready(())
     }
+}
+
+/// The packet without its text for people; `None` when it has none.
+fn without_reason_string(packet: &Packet) -> Option<Packet> {
+    let mut packet = packet.clone();
+    let text = match &mut packet {
+        Packet::ConnAck(connack) => connack.reason_string.take(),
+        Packet::Disconnect(disconnect) => disconnect.reason_string.take(),
+        _ => None,
+    };
+    text.map(|_| packet)
 }

@@ -83,7 +83,7 @@ mod tests {
         let at = |s: f64| start + Duration::from_secs_f64(s);
         let bounds = QueueBounds { messages_max: 1, bytes_max: 1 };
         let client_id = ClientId::parse("c").unwrap();
-        let queue = Arc::new(Queue::new(client_id, bounds, Arc::default()));
+        let queue = Arc::new(Queue::new(client_id, None, bounds, Arc::default()));
         let wheel = Wheel::new(start);
         for deadline in [0.2, 5.0, 1.5, 3_000.0] {
             wheel.arm(at(deadline), &queue);

@@ -118,7 +118,7 @@ async fn update(devices: u32, measured: Duration, folder: &Path) -> Result<Durat
     let metrics = Arc::new(Metrics::default());
     let store = Arc::new(RedbStore::open(folder.path(), &Options::default(), metrics.clone())?);
     let limits = Arc::new(Limits::default());
-    let (broker, clock) = (Broker::default(), Arc::new(SystemClock));
+    let (broker, clock) = (Broker::in_memory(), Arc::new(SystemClock));
     let service = Arc::new(Service::start(store.clone(), broker, clock, limits, metrics));
 
     // The first update makes the shadow; what is measured is an update of one that is there.

@@ -1,30 +1,49 @@
 //! The clients: who is connected under which client id, and the sessions that wait for theirs.
 //!
 //! In: [`Clients::open`] at CONNECT, [`Client::close`] at the end of the connection,
-//! [`Clients::expire`] every second. Out: a [`Client`], the connection's hold on its id.
+//! [`Clients::expire`] every second, at the start what the journal kept ([`Clients::restore`]).
+//! Out: a [`Client`], the connection's hold on its id; life-cycle events.
 //! A second connection with the same id takes over: the first is told to stop and hands its
 //! session on before the second proceeds [MQTT-3.1.4-3].
 //!
-//! One lock, `entries`, never held across `.await`; inside it the broker's index may be locked,
-//! never the other way round. Sessions live in memory (durable ones are to come), bounded by
-//! their queues and by `Limits::session_expiry_s`.
+//! One lock, `entries`, never held across `.await`; inside it the broker's index and the log may
+//! be locked, never the other way round. A session that outlives its connection is durable: what
+//! is known of it here stands in the journal too. Bounds: its queue, `Limits::session_expiry_s`.
 
-use super::queue::{Queue, QueueBounds};
-use super::{Broker, Published, Receiver, RouteCache, Wakes};
+mod client;
+
+pub use client::Client;
+
+use super::log::{Entry as LogEntry, Event, Recovered, SessionNumber};
+use super::presence::Connected;
+use super::queue::{Queue, QueueBounds, Removal};
+use super::record::{self, RecordError, SessionRecord};
+use super::{Broker, Receiver, Wakes};
 use crate::ids::{ClientId, Principal};
-use crate::message::{Message, QoS, SubscriptionId};
+use crate::message::Message;
 use crate::metrics::Metrics;
-use crate::packet::{Reason, SubscribeOptions};
-use crate::session::{Left, Resumable};
+use crate::packet::Reason;
+use crate::session::Resumable;
+use crate::storage::{Key, Position};
+use crate::time::{Now, Timestamp};
 use crate::topic::TopicFilter;
-use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeSet, HashMap};
+use bytes::Bytes;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How long a connection may take to give up its client id to the next one.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the version number of a client that is gone is remembered. Source: AWS IoT,
+/// "Lifecycle events".
+const VERSION_KEPT: Duration = Duration::from_secs(3_600);
+
+/// Clients that are gone and whose version numbers are remembered; those of more begin anew.
+const VERSIONS_MAX: usize = 10_000;
 
 /// A handle to all clients of the host; clones share it.
 #[derive(Clone)]
@@ -35,38 +54,111 @@ struct Shared {
     bounds: QueueBounds,
     subscriptions_max: usize,
     metrics: Arc<Metrics>,
+    last_session: AtomicU64,
     entries: Mutex<Entries>,
 }
 
 #[derive(Default)]
 struct Entries {
     by_id: HashMap<ClientId, Entry, ahash::RandomState>,
-    /// When to look at a parked session: its end and its will, at most two entries each.
+    /// When to look at an entry without connection: its end and its will, at most two each.
     due: BTreeSet<(Instant, ClientId)>,
+    live: usize,
+    gone: usize,
     /// The host shuts down: whoever still comes is told to go.
     stopping: Option<Reason>,
 }
 
 enum Entry {
-    Live { queue: Arc<Queue>, released: Arc<Notify> },
+    Live {
+        queue: Arc<Queue>,
+        released: Arc<Notify>,
+    },
     Parked(Box<Parked>),
+    /// Nothing is left but the version number, until the time.
+    Gone {
+        version: u32,
+        until: Instant,
+    },
 }
 
+/// A session without connection.
 struct Parked {
     queue: Arc<Queue>,
     receiver: Receiver,
     resumable: Resumable,
-    principal: Option<Principal>,
+    record: SessionRecord,
+    version: u32,
     /// `None`: never.
     expires_at: Option<Instant>,
-    will: Option<(Instant, Arc<Message>)>,
+    /// When `record.will` is published.
+    will_at: Option<Instant>,
 }
 
-impl Parked {
+impl Entry {
+    /// When to look at it.
     fn due(&self) -> impl Iterator<Item = Instant> + use<> {
-        let will = self.will.as_ref().map(|(at, _)| *at);
-        self.expires_at.into_iter().chain(will)
+        let (one, other) = match self {
+            Self::Live { .. } => (None, None),
+            Self::Parked(parked) => (parked.expires_at, parked.will_at),
+            Self::Gone { until, .. } => (Some(*until), None),
+        };
+        one.into_iter().chain(other)
     }
+}
+
+impl Entries {
+    fn insert(&mut self, client_id: &ClientId, entry: Entry) {
+        self.remove(client_id);
+        match &entry {
+            Entry::Live { .. } => self.live += 1,
+            Entry::Gone { .. } => self.gone += 1,
+            Entry::Parked(_) => {}
+        }
+        self.due.extend(entry.due().map(|at| (at, client_id.clone())));
+        self.by_id.insert(client_id.clone(), entry);
+    }
+
+    fn remove(&mut self, client_id: &ClientId) -> Option<Entry> {
+        let entry = self.by_id.remove(client_id)?;
+        match &entry {
+            Entry::Live { .. } => self.live -= 1,
+            Entry::Gone { .. } => self.gone -= 1,
+            Entry::Parked(_) => {}
+        }
+        for at in entry.due() {
+            self.due.remove(&(at, client_id.clone()));
+        }
+        Some(entry)
+    }
+
+    /// Keeps the version number of a client that leaves nothing else, if there is room.
+    fn forget(&mut self, client_id: &ClientId, version: u32, now: Instant) {
+        self.remove(client_id);
+        if self.gone < VERSIONS_MAX {
+            self.insert(client_id, Entry::Gone { version, until: now + VERSION_KEPT });
+        }
+    }
+}
+
+/// What a connection opens its client id with.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// The client's own, or made up for it.
+    pub client_id: &'a ClientId,
+    /// Who it is.
+    pub principal: Option<&'a Principal>,
+    /// From where it comes.
+    pub ip: IpAddr,
+    /// Of the connection, for life-cycle events: a random number.
+    pub session_identifier: u128,
+    /// Clean Start.
+    pub clean_start: bool,
+    /// Seconds for which the session outlives the connection.
+    pub session_expiry_s: u32,
+    /// Will Delay Interval in seconds and the will, if the session outlives the connection: kept
+    /// beside it in case that the host ends before the connection does.
+    pub will: Option<(u32, Arc<Message>)>,
 }
 
 /// The earlier connection with the client id does not end; try again.
@@ -82,9 +174,58 @@ impl Clients {
         subscriptions_max: u32,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let entries = Mutex::default();
-        let subscriptions_max = subscriptions_max as usize;
-        Self(Arc::new(Shared { broker, bounds, subscriptions_max, metrics, entries }))
+        Self(Arc::new(Shared {
+            broker,
+            bounds,
+            subscriptions_max: subscriptions_max as usize,
+            metrics,
+            last_session: AtomicU64::new(0),
+            entries: Mutex::default(),
+        }))
+    }
+
+    /// Brings the sessions back that were there when the host ended; their connections ended with
+    /// it, or when it says so. To be called once, before the first client comes.
+    ///
+    /// # Errors
+    /// A newer host wrote them, or the file is damaged.
+    pub fn restore(&self, mut recovered: Recovered, now: Now) -> Result<(), RecordError> {
+        let mut subscriptions: HashMap<SessionNumber, Vec<_>> = HashMap::new();
+        let mut last = recovered.sessions.keys().max().copied().unwrap_or(SessionNumber(0));
+        for (key, bytes) in recovered.take_documents(record::SUBSCRIPTIONS) {
+            let (session, filter, options, id) = record::read_subscription(&key, &bytes)?;
+            subscriptions.entry(session).or_default().push((filter, options, id));
+        }
+        for (key, bytes) in recovered.take_documents(record::SESSIONS) {
+            let (client_id, mut session) = SessionRecord::read(&key, &bytes)?;
+            let messages = recovered.sessions.remove(&session.number).unwrap_or_default();
+            let metrics = self.0.metrics.clone();
+            let number = Some(session.number);
+            let queue = Arc::new(Queue::new(client_id.clone(), number, self.0.bounds, metrics));
+            queue.restore(messages.deliveries);
+            let receiver = self.0.broker.register(queue.clone());
+            for (filter, options, id) in subscriptions.remove(&session.number).unwrap_or_default() {
+                receiver.subscribe(&filter, options, id);
+            }
+            last = last.max(session.number);
+            if session.ended_at.is_none() {
+                session.ended_at = Some(now.wall);
+                self.write(vec![(key, Some(session.to_bytes()))], None);
+            }
+            let durable = Position::default();
+            let resumable = Resumable {
+                released: messages.released,
+                incoming: messages.incoming.into_iter().map(|id| (id, durable)).collect(),
+            };
+            let parked = Parked::new(queue, receiver, resumable, session, 0, now);
+            self.entries().insert(&client_id, Entry::Parked(Box::new(parked)));
+        }
+        self.0.last_session.store(last.0, Ordering::Relaxed);
+        // What no session has any more: the end of the session was the last thing written.
+        for session in recovered.sessions.into_keys() {
+            self.0.broker.log().append(Event::Ended(session).into());
+        }
+        Ok(())
     }
 
     /// Takes a client id, from an earlier connection if need be. The session that was left is
@@ -94,12 +235,11 @@ impl Clients {
     /// [`Occupied`] when the earlier connection does not end within five seconds.
     pub async fn open(
         &self,
-        client_id: &ClientId,
-        principal: Option<&Principal>,
-        clean_start: bool,
+        opening: &Opening<'_>,
+        now: Now,
     ) -> Result<(Client, Option<Resumable>), Occupied> {
         loop {
-            let released = match self.try_open(client_id, principal, clean_start) {
+            let released = match self.try_open(opening, now) {
                 Ok(opened) => return Ok(opened),
                 Err(released) => released,
             };
@@ -107,87 +247,163 @@ impl Clients {
         }
     }
 
+    /// As [`Clients::open`], without waiting: the error is to be waited for before trying again.
     fn try_open(
         &self,
-        client_id: &ClientId,
-        principal: Option<&Principal>,
-        clean_start: bool,
+        opening: &Opening<'_>,
+        now: Now,
     ) -> Result<(Client, Option<Resumable>), tokio::sync::futures::OwnedNotified> {
+        let client_id = opening.client_id;
         let mut entries = self.entries();
-        let parked = match entries.by_id.entry(client_id.clone()) {
-            MapEntry::Vacant(_) => None,
-            MapEntry::Occupied(entry) => match entry.get() {
-                Entry::Live { queue, released } => {
-                    // Made before the other side can notify: nothing is missed.
-                    let released = released.clone().notified_owned();
-                    queue.stop(Reason::SessionTakenOver);
-                    return Err(released);
-                }
-                Entry::Parked(_) => match entry.remove() {
-                    Entry::Parked(parked) => Some(parked),
-                    Entry::Live { .. } => None,
-                },
-            },
-        };
-        for at in parked.iter().flat_map(|parked| parked.due()) {
-            entries.due.remove(&(at, client_id.clone()));
+        if let Some(Entry::Live { queue, released }) = entries.by_id.get(client_id) {
+            // Made before the other side can notify: nothing is missed.
+            let released = released.clone().notified_owned();
+            queue.stop(Reason::SessionTakenOver);
+            return Err(released);
         }
-        let (queue, receiver, resumable) = match parked {
-            // A session belongs to whoever made it: its messages are not for another principal.
-            Some(parked) if !clean_start && parked.principal.as_ref() == principal => {
-                parked.queue.unpark();
-                (parked.queue, parked.receiver, Some(parked.resumable))
+        let (parked, version) = match entries.remove(client_id) {
+            Some(Entry::Parked(parked)) => {
+                let version = parked.version.wrapping_add(1);
+                (Some(*parked), version)
             }
-            parked => {
-                if let Some(parked) = parked {
-                    self.discard(*parked);
-                }
-                let metrics = self.0.metrics.clone();
-                let queue = Arc::new(Queue::new(client_id.clone(), self.0.bounds, metrics));
-                let receiver = self.0.broker.register(queue.clone());
-                (queue, receiver, None)
-            }
+            Some(Entry::Gone { version, .. }) => (None, version.wrapping_add(1)),
+            Some(Entry::Live { .. }) | None => (None, 0),
         };
+        let (queue, receiver, record, resumable) = self.session(opening, parked, now);
+        if let Some(record) = &record {
+            let document = (record::session_key(client_id), Some(record.to_bytes()));
+            self.write(vec![document], None);
+        }
         let released = Arc::new(Notify::new());
         let live = Entry::Live { queue: queue.clone(), released: released.clone() };
-        entries.by_id.insert(client_id.clone(), live);
+        entries.insert(client_id, live);
         if let Some(reason) = entries.stopping {
             queue.stop(reason);
         }
+        drop(entries);
         let client = Client {
             clients: self.clone(),
             id: client_id.clone(),
-            principal: principal.cloned(),
+            principal: opening.principal.cloned(),
+            session_identifier: opening.session_identifier,
+            version,
             queue,
             receiver: Some(receiver),
+            record: record.map(Box::new),
             released,
             route: None,
+            scans: VecDeque::new(),
         };
+        client.events().connected(&self.0.broker, now.wall, opening.ip, version);
         Ok((client, resumable))
     }
 
+    /// The session that goes on, or a new one.
+    fn session(
+        &self,
+        opening: &Opening<'_>,
+        parked: Option<Parked>,
+        now: Now,
+    ) -> (Arc<Queue>, Receiver, Option<SessionRecord>, Option<Resumable>) {
+        let Opening { client_id, principal, session_expiry_s: expiry_s, .. } = *opening;
+        // A session belongs to whoever made it: its messages are not for another principal.
+        let is_own = |parked: &Parked| parked.record.principal.as_ref() == principal;
+        let will = opening.will.clone();
+        match parked {
+            Some(parked) if !opening.clean_start && is_own(&parked) => {
+                parked.queue.unpark();
+                let record = SessionRecord { expiry_s, ended_at: None, will, ..parked.record };
+                (parked.queue, parked.receiver, Some(record), Some(parked.resumable))
+            }
+            parked => {
+                if let Some(parked) = parked {
+                    self.discard(client_id, &parked, now.wall);
+                }
+                let record = (expiry_s > 0).then(|| SessionRecord {
+                    number: SessionNumber(self.0.last_session.fetch_add(1, Ordering::Relaxed) + 1),
+                    principal: principal.cloned(),
+                    expiry_s,
+                    ended_at: None,
+                    will,
+                });
+                let number = record.as_ref().map(|record| record.number);
+                let (bounds, metrics) = (self.0.bounds, self.0.metrics.clone());
+                let queue = Arc::new(Queue::new(client_id.clone(), number, bounds, metrics));
+                let receiver = self.0.broker.register(queue.clone());
+                (queue, receiver, record, None)
+            }
+        }
+    }
+
+    /// Tells who listens that a client was refused.
+    pub fn connect_failed(&self, opening: &Opening<'_>, now: Timestamp) {
+        let Opening { client_id, principal, session_identifier, ip, .. } = *opening;
+        let events = Connected { client_id, principal, session_identifier };
+        events.connect_failed(&self.0.broker, now, ip);
+    }
+
     /// Ends sessions whose time is over and publishes wills whose delay is; call it every second.
-    pub fn expire(&self, now: Instant) {
+    pub fn expire(&self, now: Now) {
         loop {
             let mut entries = self.entries();
-            let Some((at, client_id)) = entries.due.pop_first() else { return };
-            if at > now {
-                entries.due.insert((at, client_id));
+            let Some((at, client_id)) = entries.due.first().cloned() else { return };
+            if at > now.instant {
                 return;
             }
-            let MapEntry::Occupied(mut entry) = entries.by_id.entry(client_id) else { continue };
-            let Entry::Parked(parked) = entry.get_mut() else { continue };
-            if parked.expires_at.is_some_and(|at| at <= now) {
-                let (client_id, entry) = entry.remove_entry();
-                if let Entry::Parked(parked) = entry {
-                    for at in parked.due() {
-                        entries.due.remove(&(at, client_id.clone()));
+            match entries.remove(&client_id) {
+                Some(Entry::Parked(mut parked)) => {
+                    if parked.expires_at.is_some_and(|at| at <= now.instant) {
+                        entries.forget(&client_id, parked.version, now.instant);
+                        drop(entries);
+                        self.discard(&client_id, &parked, now.wall);
+                        continue;
                     }
-                    self.discard(*parked);
+                    parked.will_at = None;
+                    let will = parked.record.will.take();
+                    let document = parked.record.to_bytes();
+                    // Still under the lock, so that a client that comes back finds it done.
+                    if let Some((_, will)) = will {
+                        self.publish_will(&will, now.wall);
+                    }
+                    self.write(vec![(record::session_key(&client_id), Some(document))], None);
+                    entries.insert(&client_id, Entry::Parked(parked));
                 }
-            } else if let Some((_, will)) = parked.will.take_if(|(at, _)| *at <= now) {
-                self.publish(&will);
+                Some(Entry::Gone { .. }) | None => {}
+                // Has no time at which to look at it.
+                Some(live @ Entry::Live { .. }) => entries.insert(&client_id, live),
             }
+        }
+    }
+
+    /// Ends a client's connection; with `clean_session` its session too, and without its will when
+    /// `prevent_will` says so. False when there is neither.
+    pub fn disconnect(
+        &self,
+        client_id: &ClientId,
+        clean_session: bool,
+        prevent_will: bool,
+        now: Now,
+    ) -> bool {
+        let mut entries = self.entries();
+        match entries.by_id.get(client_id) {
+            Some(Entry::Live { queue, .. }) => {
+                queue.remove_client(Removal {
+                    with_session: clean_session,
+                    without_will: prevent_will,
+                });
+                true
+            }
+            Some(Entry::Parked(_)) if clean_session => {
+                let Some(Entry::Parked(mut parked)) = entries.remove(client_id) else {
+                    return false;
+                };
+                entries.forget(client_id, parked.version, now.instant);
+                drop(entries);
+                parked.record.will.take_if(|_| prevent_will);
+                self.discard(client_id, &parked, now.wall);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -216,19 +432,41 @@ impl Clients {
 
     /// How many clients are connected.
     pub fn connected(&self) -> usize {
+        self.entries().live
+    }
+
+    /// How many sessions wait for their clients.
+    pub fn parked(&self) -> usize {
         let entries = self.entries();
-        entries.by_id.values().filter(|entry| matches!(entry, Entry::Live { .. })).count()
+        entries.by_id.len() - entries.live - entries.gone
     }
 
     /// The end of a session: a will that waits is due now [MQTT-3.1.2-10].
-    fn discard(&self, parked: Parked) {
-        if let Some((_, will)) = parked.will {
-            self.publish(&will);
+    fn discard(&self, client_id: &ClientId, parked: &Parked, now: Timestamp) {
+        if let Some((_, will)) = &parked.record.will
+            && parked.will_at.is_some()
+        {
+            self.publish_will(will, now);
         }
+        self.end(client_id, parked.record.number, &parked.receiver.subscribed());
     }
 
-    fn publish(&self, will: &Arc<Message>) {
-        self.0.broker.publish(will, &mut Wakes::default());
+    /// Removes a durable session from the journal.
+    fn end(&self, client_id: &ClientId, number: SessionNumber, filters: &[TopicFilter]) {
+        let mut documents = vec![(record::session_key(client_id), None)];
+        let keys = filters.iter().map(|filter| record::subscription_key(number, filter));
+        documents.extend(keys.map(|key| (key, None)));
+        self.write(documents, Some(Event::Ended(number)));
+    }
+
+    fn publish_will(&self, will: &Message, now: Timestamp) {
+        // Its expiry counts from now on.
+        let will = Message { received_at: now, ..will.clone() };
+        self.0.broker.publish(&Arc::new(will), &mut Wakes::default());
+    }
+
+    fn write(&self, documents: Vec<(Key, Option<Bytes>)>, event: Option<Event>) {
+        self.0.broker.log().append(LogEntry { documents, event, ..LogEntry::default() });
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, Entries> {
@@ -236,117 +474,26 @@ impl Clients {
     }
 }
 
-/// A connection's hold on its client id. Dropping it without [`Client::close`] ends the session.
-pub struct Client {
-    clients: Clients,
-    id: ClientId,
-    principal: Option<Principal>,
-    queue: Arc<Queue>,
-    /// Some until closed.
-    receiver: Option<Receiver>,
-    released: Arc<Notify>,
-    route: Option<Box<RouteCache>>,
-}
-
-impl Client {
-    /// Messages for the client, and word that it has to stop.
-    pub fn queue(&self) -> &Arc<Queue> {
-        &self.queue
-    }
-
-    /// Publishes for the client.
-    pub fn publish(&mut self, message: &Arc<Message>, wakes: &mut Wakes) -> Published {
-        self.clients.0.broker.publish_cached(&mut self.route, message, wakes)
-    }
-
-    /// Subscribes to what is `Ok`; one reason per filter.
-    pub fn subscribe(
-        &self,
-        filters: &[Result<(TopicFilter, SubscribeOptions), Reason>],
-        id: Option<SubscriptionId>,
-    ) -> Vec<Reason> {
-        let Some(receiver) = &self.receiver else { return Vec::new() };
-        let subscribe = |filter: &TopicFilter, options: SubscribeOptions| {
-            let is_full = receiver.subscriptions() >= self.clients.0.subscriptions_max;
-            if is_full && !receiver.is_subscribed(filter) {
-                return Reason::QuotaExceeded;
-            }
-            receiver.subscribe(filter, options, id);
-            match options.qos {
-                QoS::AtMostOnce => Reason::Success,
-                QoS::AtLeastOnce => Reason::GrantedQoS1,
-                QoS::ExactlyOnce => Reason::GrantedQoS2,
-            }
+impl Parked {
+    /// A session whose connection ended at `record.ended_at`.
+    fn new(
+        queue: Arc<Queue>,
+        receiver: Receiver,
+        resumable: Resumable,
+        record: SessionRecord,
+        version: u32,
+        now: Now,
+    ) -> Self {
+        let ended_at = record.ended_at.unwrap_or(now.wall);
+        let at = |seconds: u32| {
+            let due = ended_at.as_millis().saturating_add(u64::from(seconds) * 1_000);
+            now.instant + Duration::from_millis(due.saturating_sub(now.wall.as_millis()))
         };
-        let reasons = filters.iter().map(|filter| match filter {
-            Ok((filter, options)) => subscribe(filter, *options),
-            Err(reason) => *reason,
-        });
-        reasons.collect()
-    }
-
-    /// Unsubscribes; one reason per filter.
-    pub fn unsubscribe(&self, filters: &[TopicFilter]) -> Vec<Reason> {
-        let reasons = filters.iter().map(|filter| {
-            let existed = self.receiver.as_ref().is_some_and(|it| it.unsubscribe(filter));
-            if existed { Reason::Success } else { Reason::NoSubscriptionExisted }
-        });
-        reasons.collect()
-    }
-
-    /// Ends the connection: the session is parked or ends, the will is published or waits.
-    pub fn close(mut self, now: Instant, left: Left) {
-        self.clients.0.metrics.connections_closed.increment();
-        let after = |seconds: u32| now + Duration::from_secs(u64::from(seconds));
-        let will = match left.will {
-            Some((will, delay)) if !delay.is_zero() => Some((now + delay, will)),
-            Some((will, _)) => {
-                self.clients.publish(&will);
-                None
-            }
-            None => None,
-        };
-        let Some(receiver) = self.receiver.take() else { return };
-        if left.session_expiry_s == 0 {
-            // Outside the lock of the clients: many subscriptions take their time.
-            drop(receiver);
-            return; // `drop` releases the id.
-        }
-        self.queue.park(left.unacknowledged);
-        let expires_at = (left.session_expiry_s != u32::MAX).then(|| after(left.session_expiry_s));
-        let mut entries = self.clients.entries();
-        let parked = Parked {
-            queue: self.queue.clone(),
-            receiver,
-            resumable: left.resumable,
-            principal: self.principal.take(),
-            expires_at,
-            will,
-        };
-        entries.due.extend(parked.due().map(|at| (at, self.id.clone())));
-        entries.by_id.insert(self.id.clone(), Entry::Parked(Box::new(parked)));
-        drop(entries);
+        let expires_at = (record.expiry_s != u32::MAX).then(|| at(record.expiry_s));
+        let will_at = record.will.as_ref().map(|(delay_s, _)| at(*delay_s));
+        Self { queue, receiver, resumable, record, version, expires_at, will_at }
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        let mut entries = self.clients.entries();
-        // Not when the session was parked, nor when somebody else has the id by now.
-        if let MapEntry::Occupied(entry) = entries.by_id.entry(self.id.clone())
-            // Not by the queue: a session that is resumed keeps it.
-            && matches!(entry.get(), Entry::Live { released, .. } if Arc::ptr_eq(released, &self.released))
-        {
-            entry.remove();
-        }
-        drop(entries);
-        self.released.notify_waiters();
-    }
-}
-
-/// For logs: the client id.
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.id)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,8 @@
 //! name walks all branches at once, level by level, without recursion: its cost grows with the
 //! depth of the name and the branches that match, not with the number of subscriptions.
 
-use super::{Inbox, Target};
+use super::share::Group;
+use super::{Inbox, Route, Target};
 use crate::message::SubscriptionId;
 use crate::packet::SubscribeOptions;
 use crate::topic::{TopicFilter, TopicName};
@@ -34,6 +35,19 @@ struct NodeData {
     /// Children by level, `plus` and `hash` counted too.
     children: u32,
     subscriptions: Vec<Subscription>,
+    /// Shared subscriptions; boxed, because few nodes have any.
+    #[allow(clippy::box_collection, reason = "a node without groups is to be small")]
+    groups: Option<Box<Vec<Arc<Group>>>>,
+}
+
+impl NodeData {
+    fn is_unused(&self) -> bool {
+        self.children == 0 && self.subscriptions.is_empty() && self.groups.is_none()
+    }
+
+    fn group(&self, filter: &TopicFilter) -> Option<&Arc<Group>> {
+        self.groups.iter().flat_map(|groups| groups.iter()).find(|it| it.filter == *filter)
+    }
 }
 
 /// How a node is reached from its parent.
@@ -111,6 +125,9 @@ impl Index {
         for level in filter.levels() {
             node = self.step_or_grow(node, level);
         }
+        if filter.share_group().is_some() {
+            return self.join(node, slot, filter, options, id);
+        }
         let subscription = Subscription { slot, options, id };
         let subscriptions = &mut self.nodes[node as usize].subscriptions;
         match subscriptions.iter_mut().find(|s| s.slot == slot) {
@@ -120,21 +137,54 @@ impl Index {
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, slot: Slot, filter: &TopicFilter) {
-        let mut node = ROOT;
-        for level in filter.levels() {
-            match self.step(node, level) {
-                Some(next) => node = next,
-                None => return,
+    fn join(
+        &mut self,
+        node: Node,
+        slot: Slot,
+        filter: &TopicFilter,
+        options: SubscribeOptions,
+        id: Option<SubscriptionId>,
+    ) {
+        let Some(inbox) = self.receivers[slot as usize].clone() else { return };
+        let data = &mut self.nodes[node as usize];
+        let group = match data.group(filter) {
+            Some(group) => group.clone(),
+            None => {
+                let group = Arc::new(Group::new(filter.clone()));
+                data.groups.get_or_insert_default().push(group.clone());
+                group
             }
+        };
+        group.set(slot, Target::new(inbox, options, id));
+    }
+
+    pub(super) fn unsubscribe(&mut self, slot: Slot, filter: &TopicFilter) {
+        let Some(node) = self.find(filter) else { return };
+        let data = &mut self.nodes[node as usize];
+        if filter.share_group().is_some() {
+            let is_empty = data.group(filter).is_some_and(|group| group.remove(slot));
+            if is_empty && let Some(groups) = &mut data.groups {
+                groups.retain(|group| group.filter != *filter);
+                data.groups.take_if(|groups| groups.is_empty());
+            }
+        } else {
+            data.subscriptions.retain(|s| s.slot != slot);
         }
-        self.nodes[node as usize].subscriptions.retain(|s| s.slot != slot);
         self.prune(node);
     }
 
+    /// The group that shares a filter.
+    pub(super) fn group(&self, filter: &TopicFilter) -> Option<Arc<Group>> {
+        self.nodes[self.find(filter)? as usize].group(filter).cloned()
+    }
+
+    fn find(&self, filter: &TopicFilter) -> Option<Node> {
+        filter.levels().try_fold(ROOT, |node, level| self.step(node, level))
+    }
+
     /// Receivers of a name, each once.
-    pub(super) fn route(&self, name: &TopicName) -> Box<[Target]> {
-        let mut found: Vec<Subscription> = Vec::new();
+    pub(super) fn route(&self, name: &TopicName) -> Route {
+        let mut found = Found::default();
         let mut current = vec![ROOT];
         let mut next = Vec::new();
         let mut wildcards = !name.is_reserved();
@@ -144,7 +194,7 @@ impl Index {
                 let data = &self.nodes[node as usize];
                 if wildcards {
                     if data.hash != NONE {
-                        found.extend(&self.nodes[data.hash as usize].subscriptions);
+                        found.add(&self.nodes[data.hash as usize], false);
                     }
                     if data.plus != NONE {
                         next.push(data.plus);
@@ -161,13 +211,13 @@ impl Index {
         }
         for node in current {
             let data = &self.nodes[node as usize];
-            found.extend(&data.subscriptions);
+            found.add(data, false);
             // `a/#` matches `a` too.
             if data.hash != NONE {
-                found.extend(&self.nodes[data.hash as usize].subscriptions);
+                found.add(&self.nodes[data.hash as usize], true);
             }
         }
-        self.targets(found)
+        Route { targets: self.targets(found.subscriptions), groups: found.groups.into() }
     }
 
     fn targets(&self, mut found: Vec<Subscription>) -> Box<[Target]> {
@@ -176,22 +226,13 @@ impl Index {
         let mut last = None;
         for subscription in found {
             let Some(inbox) = &self.receivers[subscription.slot as usize] else { continue };
-            let options = subscription.options;
+            let Subscription { slot, options, id } = subscription;
             match targets.last_mut() {
                 // [MQTT-3.3.4-2] one copy with the highest QoS of all matching subscriptions.
-                Some(target) if last == Some(subscription.slot) => {
-                    target.options.qos = target.options.qos.max(options.qos);
-                    target.options.no_local &= options.no_local;
-                    target.options.retain_as_published |= options.retain_as_published;
-                    target.subscription_ids.extend(subscription.id);
-                }
-                _ => targets.push(Target {
-                    inbox: inbox.clone(),
-                    options,
-                    subscription_ids: subscription.id.into_iter().collect(),
-                }),
+                Some(target) if last == Some(slot) => target.merge(options, id),
+                _ => targets.push(Target::new(inbox.clone(), options, id)),
             }
-            last = Some(subscription.slot);
+            last = Some(slot);
         }
         targets.into_boxed_slice()
     }
@@ -241,7 +282,7 @@ impl Index {
     fn prune(&mut self, mut node: Node) {
         while node != ROOT {
             let data = &mut self.nodes[node as usize];
-            if data.children > 0 || !data.subscriptions.is_empty() {
+            if !data.is_unused() {
                 return;
             }
             let (parent, step) = (data.parent, data.step);
@@ -296,6 +337,23 @@ impl Index {
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         let nodes = self.nodes.len() - self.free_nodes.len();
         (nodes, self.edges.len(), self.levels.len())
+    }
+}
+
+/// What a walk over the trie finds.
+#[derive(Default)]
+struct Found {
+    subscriptions: Vec<Subscription>,
+    groups: Vec<Arc<Group>>,
+}
+
+impl Found {
+    /// `is_parent`: the node's filter ends with `#`, and what is below it is not part of the name.
+    fn add(&mut self, node: &NodeData, is_parent: bool) {
+        let subscriptions = node.subscriptions.iter();
+        let matching = subscriptions.filter(|s| !(is_parent && s.options.without_parent));
+        self.subscriptions.extend(matching);
+        self.groups.extend(node.groups.iter().flat_map(|groups| groups.iter().cloned()));
     }
 }
 

@@ -3,20 +3,33 @@
 //! In: [`Log::append`], from any thread, never blocking. Out: when a group commit has made an
 //! entry durable, its messages are handed to their queues ([`Queue::push_durable`]) and whoever
 //! asked is told ([`Queue::durable`]), in the order of the log: that is the order of delivery too.
-//! Not here: the disk ([`Journal`]), which messages are for whom (`broker`).
+//! Not here: the disk ([`Journal`](crate::storage::Journal)), which messages are for whom
+//! (`broker`).
+//!
+//! Reading order: this handle, [`Committer`] (the only writer), `live` (what the journal still
+//! has to keep), `recovery` (what it kept).
 //!
 //! The log numbers what it keeps: a packet identifier is given with the record, so that a message
 //! that is sent again after a crash has the identifier it had before [MQTT-4.4.0-1].
-//! Bound: `bytes_max` wait for the disk; beyond them [`Log::is_full`] and publications that need
+//! Bound: `bytes_max` wait for the disk; beyond them [`Log::is_full`], and publications that need
 //! the log are refused.
 
+mod committer;
+mod live;
+mod recovery;
+
+pub use committer::Committer;
+pub use recovery::Recovered;
+
+use super::Delivery;
 use super::queue::Queue;
-use super::{Delivery, Wakes};
 use crate::packet::PacketId;
-use crate::storage::{Journal, Key, Position, StoreError};
+use crate::storage::{Key, Position};
+use crate::topic::TopicName;
 use bytes::Bytes;
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// A durable session, from its beginning to its end; never used again.
@@ -28,7 +41,7 @@ pub struct SessionNumber(pub u64);
 pub struct Recipient {
     /// Whose.
     pub session: SessionNumber,
-    /// Where to, once it is durable; there is room for it.
+    /// Where to, once it is durable; there is room for it ([`Queue::reserve`]).
     pub queue: Arc<Queue>,
     /// What; QoS 1 or 2, without a packet identifier.
     pub delivery: Delivery,
@@ -56,10 +69,38 @@ pub struct Entry {
     pub recipients: Vec<Recipient>,
     /// What happened beside.
     pub event: Option<Event>,
-    /// Documents of sessions and retained messages; `None` removes.
+    /// Documents of sessions; `None` removes.
     pub documents: Vec<(Key, Option<Bytes>)>,
+    /// Topics whose retained message changed: what is there when the commit is made is written,
+    /// so that two publishers cannot leave memory and disk with different messages.
+    pub retained: Vec<TopicName>,
     /// Whom to tell the position when it is durable.
     pub notify: Option<Arc<Queue>>,
+}
+
+impl From<Event> for Entry {
+    fn from(event: Event) -> Self {
+        Self { event: Some(event), ..Self::default() }
+    }
+}
+
+impl Entry {
+    /// Bytes that it holds in memory and will take on disk, roughly.
+    fn bytes(&self) -> usize {
+        /// What an operation takes beside texts and payload.
+        const FIXED: usize = 32;
+        let message = self.recipients.first().map_or(0, |recipient| {
+            let message = &recipient.delivery.message;
+            let properties = message.properties.as_ref().map_or(0, |it| it.bytes());
+            FIXED + message.topic.as_str().len() + message.payload.len() + properties
+        });
+        let documents = self
+            .documents
+            .iter()
+            .map(|(key, value)| FIXED + key.as_str().len() + value.as_ref().map_or(0, Bytes::len));
+        let retained = self.retained.iter().map(|topic| FIXED + topic.as_str().len());
+        message + (self.recipients.len() + 1) * FIXED + documents.chain(retained).sum::<usize>()
+    }
 }
 
 /// A handle to the log; clones share it.
@@ -69,75 +110,56 @@ pub struct Log(Arc<Shared>);
 struct Shared {
     waiting: Mutex<Waiting>,
     work: Condvar,
+    /// For those who wait without a queue of their own.
     committed: watch::Sender<Position>,
+    /// The same, for the message path.
+    committed_now: AtomicU64,
+    bytes_max: usize,
+    /// Bytes that wait for the disk, those of a commit that is under way too.
+    bytes: AtomicU64,
 }
 
 #[derive(Default)]
 struct Waiting {
-    entries: Vec<Entry>,
+    entries: VecDeque<Entry>,
     last: Position,
     is_closed: bool,
 }
 
-/// What a journal knew at the start.
-#[derive(Debug, Default)]
-pub struct Recovered {
-    /// By number.
-    pub sessions: HashMap<SessionNumber, RecoveredSession>,
-    /// Keys and values of all documents.
-    pub documents: Vec<(Key, Bytes)>,
-}
-
-/// Messages of a session that was there before the start.
-#[derive(Debug, Default)]
-pub struct RecoveredSession {
-    /// Not acknowledged, in their order, with packet identifiers and `dup`.
-    pub deliveries: Vec<Delivery>,
-    /// Identifiers between PUBREC and PUBCOMP, in their order.
-    pub released: Vec<PacketId>,
-    /// Identifiers of the client's QoS 2 messages between PUBLISH and PUBREL.
-    pub incoming: Vec<PacketId>,
-}
-
 impl Log {
-    /// Opens the log over what the journal has; the committer is to be run by the caller.
-    ///
-    /// # Errors
-    /// The journal cannot be read, or has a record of another version.
-    pub fn open(
-        journal: Box<dyn Journal>,
-        bytes_max: usize,
-    ) -> Result<(Self, Committer, Recovered), StoreError> {
-        let _ = bytes_max;
-        let shared = Shared {
+    fn new(bytes_max: usize) -> Self {
+        Self(Arc::new(Shared {
             waiting: Mutex::default(),
             work: Condvar::new(),
             committed: watch::channel(Position::default()).0,
-        };
-        let log = Self(Arc::new(shared));
-        let committer = Committer { log: log.clone(), journal, last_packet_id: HashMap::new() };
-        Ok((log, committer, Recovered::default()))
+            committed_now: AtomicU64::new(0),
+            bytes_max,
+            bytes: AtomicU64::new(0),
+        }))
     }
 
     /// Takes an entry; it is durable when the log has come to the position.
     pub fn append(&self, entry: Entry) -> Position {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entries.push(entry);
+        self.0.bytes.fetch_add(entry.bytes() as u64, Ordering::Relaxed);
+        let mut waiting = self.waiting();
+        waiting.entries.push_back(entry);
         waiting.last.0 += 1;
-        let position = waiting.last;
+        let (position, is_first) = (waiting.last, waiting.entries.len() == 1);
         drop(waiting);
-        self.0.work.notify_one();
+        if is_first {
+            self.0.work.notify_one();
+        }
         position
     }
 
     /// True when nothing more should be appended that can be refused.
     pub fn is_full(&self) -> bool {
-        false
+        self.0.bytes.load(Ordering::Relaxed) > self.0.bytes_max as u64
     }
 
     /// How far the log has come.
     pub fn committed(&self) -> Position {
-        *self.0.committed.borrow()
+        Position(self.0.committed_now.load(Ordering::Acquire))
     }
 
     /// Waits until the log has come to the position; false when it is closed before.
@@ -148,61 +170,14 @@ impl Log {
 
     /// Commits what waits and ends the committer.
     pub fn close(&self) {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.waiting().is_closed = true;
         self.0.work.notify_one();
     }
-}
 
-/// The only writer of the journal.
-pub struct Committer {
-    log: Log,
-    journal: Box<dyn Journal>,
-    last_packet_id: HashMap<SessionNumber, u16>,
-}
-
-impl Committer {
-    /// Works until the log is closed; for a thread of its own.
-    pub fn run(mut self) {
-        loop {
-            {
-                let waiting = self.log.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let waiting = self
-                    .log
-                    .0
-                    .work
-                    .wait_while(waiting, |waiting| waiting.entries.is_empty() && !waiting.is_closed)
-                    .unwrap_or_else(PoisonError::into_inner);
-                if waiting.entries.is_empty() {
-                    return;
-                }
-            }
-            self.commit_waiting();
-        }
-    }
-
-    /// Commits what waits, once; false when nothing did.
-    pub fn commit_waiting(&mut self) -> bool {
-        let (entries, position) = {
-            let mut waiting = self.log.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            (std::mem::take(&mut waiting.entries), waiting.last)
-        };
-        if entries.is_empty() {
-            return false;
-        }
-        let _ = self.journal.last();
-        let mut wakes = Wakes::default();
-        for entry in &entries {
-            for Recipient { session, queue, delivery } in &entry.recipients {
-                let last = self.last_packet_id.entry(*session).or_default();
-                *last = last.checked_add(1).unwrap_or(1);
-                let packet_id = PacketId::new(*last);
-                queue.push_durable(Delivery { packet_id, ..delivery.clone() }, &mut wakes);
-            }
-        }
-        self.log.0.committed.send_replace(position);
-        for queue in entries.iter().filter_map(|entry| entry.notify.as_ref()) {
-            queue.durable(position, &mut wakes);
-        }
-        true
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,8 @@
 //! Bound: `messages_max` and `bytes_max`; when full a new message is dropped for this client,
 //! counted and, once per fill, logged. While nothing waits it holds no buffer.
 
-use super::{Delivery, Inbox, Wakes};
+use super::log::SessionNumber;
+use super::{Delivery, Inbox, Readiness, Wakes};
 use crate::ids::ClientId;
 use crate::message::QoS;
 use crate::metrics::Metrics;
@@ -19,6 +20,8 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 pub struct Queue {
     client_id: ClientId,
+    /// Of a session that outlives its connection.
+    session: Option<SessionNumber>,
     bounds: QueueBounds,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -50,6 +53,16 @@ struct State {
     tick: bool,
     permissions: bool,
     stop: Option<Reason>,
+    removal: Option<Removal>,
+}
+
+/// An administrator removes the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Removal {
+    /// Its session ends with the connection.
+    pub(super) with_session: bool,
+    /// Its will is not published.
+    pub(super) without_will: bool,
 }
 
 /// What woke the reader.
@@ -69,8 +82,18 @@ pub enum QueueEvent {
 
 impl Queue {
     /// An empty queue of a client that is being connected.
-    pub fn new(client_id: ClientId, bounds: QueueBounds, metrics: Arc<Metrics>) -> Self {
-        Self { client_id, bounds, metrics, state: Mutex::default() }
+    pub fn new(
+        client_id: ClientId,
+        session: Option<SessionNumber>,
+        bounds: QueueBounds,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { client_id, session, bounds, metrics, state: Mutex::default() }
+    }
+
+    /// The session's number in the log, if it is durable.
+    pub fn session(&self) -> Option<SessionNumber> {
+        self.session
     }
 
     /// The next event for the one reader. `wants_deliveries` is false while the reader has no
@@ -118,6 +141,12 @@ impl Queue {
         taken
     }
 
+    /// True when [`Queue::reserve`] would succeed now.
+    pub(super) fn can_reserve(&self, delivery: &Delivery) -> bool {
+        let state = self.state();
+        self.fits(&state, size(delivery))
+    }
+
     /// Keeps room for a message that goes through the log; false when the queue is full.
     pub fn reserve(&self, delivery: &Delivery) -> bool {
         let mut state = self.state();
@@ -135,6 +164,24 @@ impl Queue {
         push(&mut state, delivery, wakes);
     }
 
+    /// Takes out what `take` says, e.g. what others can have instead.
+    pub(super) fn remove(&self, take: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        let mut state = self.state();
+        let deliveries = std::mem::take(&mut state.deliveries);
+        let (taken, left): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(take);
+        state.bytes -= taken.iter().map(size).sum::<usize>();
+        state.deliveries = left.into();
+        taken
+    }
+
+    /// Puts back what a restarted host found in the log, whatever the bounds are now.
+    pub(super) fn restore(&self, deliveries: Vec<Delivery>) {
+        let mut state = self.state();
+        state.is_parked = true;
+        state.bytes += deliveries.iter().map(size).sum::<usize>();
+        state.deliveries.extend(deliveries);
+    }
+
     /// Tells the reader how far the log has come.
     pub fn durable(&self, position: Position, wakes: &mut Wakes) {
         let mut state = self.state();
@@ -144,15 +191,18 @@ impl Queue {
         }
     }
 
+    fn fits(&self, state: &State, bytes: usize) -> bool {
+        state.deliveries.len() + state.reserved < self.bounds.messages_max as usize
+            && state.bytes + bytes <= self.bounds.bytes_max as usize
+    }
+
     /// Counts the bytes in, or the message as dropped.
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {
-        let messages = state.deliveries.len() + state.reserved;
-        if messages < self.bounds.messages_max as usize
-            && state.bytes + bytes <= self.bounds.bytes_max as usize
-        {
+        if self.fits(state, bytes) {
             state.bytes += bytes;
             return true;
         }
+        let messages = state.deliveries.len() + state.reserved;
         self.metrics.messages_dropped.increment();
         if !std::mem::replace(&mut state.is_overflowing, true) {
             let client_id = &self.client_id;
@@ -164,6 +214,19 @@ impl Queue {
     /// Tells the reader to end its connection.
     pub fn stop(&self, reason: Reason) {
         self.signal(|state| state.stop = Some(reason));
+    }
+
+    /// Tells the reader to end its connection, on behalf of an administrator.
+    pub(super) fn remove_client(&self, removal: Removal) {
+        self.signal(|state| {
+            state.stop = Some(Reason::AdministrativeAction);
+            state.removal = Some(removal);
+        });
+    }
+
+    /// What an administrator wants of the connection that ends.
+    pub(super) fn removal(&self) -> Option<Removal> {
+        self.state().removal
     }
 
     /// Tells the reader that its coarse timer is due.
@@ -202,6 +265,7 @@ impl Queue {
         state.stop = None;
         state.tick = false;
         state.permissions = false;
+        state.removal = None;
     }
 
     fn signal(&self, change: impl FnOnce(&mut State)) {
@@ -229,6 +293,21 @@ impl Inbox for Queue {
         }
         if self.has_room(&mut state, size(&delivery)) {
             push(&mut state, delivery, wakes);
+        }
+    }
+
+    fn durable(self: Arc<Self>) -> Option<(SessionNumber, Arc<Queue>)> {
+        self.session.map(|session| (session, self))
+    }
+
+    fn readiness(&self) -> Readiness {
+        let state = self.state();
+        if state.deliveries.len() + state.reserved >= self.bounds.messages_max as usize {
+            Readiness::Full
+        } else if state.is_parked {
+            Readiness::Offline
+        } else {
+            Readiness::Online
         }
     }
 

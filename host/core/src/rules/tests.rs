@@ -61,7 +61,7 @@ impl Bench {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
         let ports = Ports {
             storage: store.clone(),
-            broker: Broker::default(),
+            broker: Broker::in_memory(),
             actions: plugins.clone(),
             clock: Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000))),
             random: Arc::new(SeededRandom::new(1)),

@@ -51,7 +51,7 @@ struct Bed {
 
 impl Bed {
     fn on(store: Arc<dyn Storage>) -> Self {
-        let (broker, metrics) = (Broker::default(), Arc::new(Metrics::default()));
+        let (broker, metrics) = (Broker::in_memory(), Arc::new(Metrics::default()));
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(START_S * 1_000)));
         let service = Service::start(
             store,

@@ -302,6 +302,7 @@ pub(super) fn subscribe(
                     no_local: f.nolocal,
                     retain_as_published: f.preserve_retain,
                     retain_handling: retain_handling(&f.retain_forward_rule),
+                    ..Default::default()
                 };
                 (f.path, options)
             })

@@ -27,7 +27,7 @@ pub(super) fn publish(
         u8::from(delivered.dup) << 3 | (delivered.qos as u8) << 1 | u8::from(delivered.retain);
     buffer.push(0x30 | flags);
     buffer.put_varint(sizes.remaining);
-    buffer.put_field(message.topic.as_str().as_bytes())?;
+    buffer.put_field(topic(delivered).as_bytes())?;
     if delivered.qos != QoS::AtMostOnce {
         let id = delivered.packet_id.ok_or(EncodeError::NoPacketId)?;
         buffer.extend_from_slice(&id.get().to_be_bytes());
@@ -52,7 +52,7 @@ impl PublishSizes {
     #[inline]
     pub(super) fn of(version: Version, delivered: &Delivered) -> Result<Self, EncodeError> {
         let message = &*delivered.message;
-        let mut remaining = 2 + message.topic.as_str().len() + message.payload.len();
+        let mut remaining = 2 + topic(delivered).len() + message.payload.len();
         if delivered.qos != QoS::AtMostOnce {
             remaining += 2;
         }
@@ -72,6 +72,14 @@ impl PublishSizes {
     }
 }
 
+/// The topic as it is sent: a known alias stands for it (3.3.2.1).
+fn topic(delivered: &Delivered) -> &str {
+    match delivered.alias {
+        Some(alias) if !alias.is_new => "",
+        _ => delivered.message.topic.as_str(),
+    }
+}
+
 /// In mqttbytes' order, as everywhere. The expiry is what the delivery has left of it
 /// [MQTT-3.3.2-6].
 fn publish_properties<S: Sink>(delivered: &Delivered, sink: &mut S) -> Result<(), EncodeError> {
@@ -81,6 +89,9 @@ fn publish_properties<S: Sink>(delivered: &Delivered, sink: &mut S) -> Result<()
     }
     if let Some(seconds) = delivered.expiry_s {
         sink.put_u32(property::MESSAGE_EXPIRY, seconds);
+    }
+    if let Some(alias) = delivered.alias {
+        sink.put_u16(property::TOPIC_ALIAS, alias.number.get());
     }
     if let Some(properties) = properties {
         if let Some(topic) = &properties.response_topic {

@@ -305,6 +305,7 @@ fn the_other_packets_say_what_they_say() {
                     no_local: true,
                     retain_as_published: false,
                     retain_handling: RetainHandling::IfNew,
+                    ..Default::default()
                 },
             ),
             (
@@ -314,6 +315,7 @@ fn the_other_packets_say_what_they_say() {
                     no_local: false,
                     retain_as_published: true,
                     retain_handling: RetainHandling::Never,
+                    ..Default::default()
                 },
             ),
             (filter("+"), SubscribeOptions::default()),
