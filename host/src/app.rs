@@ -414,7 +414,7 @@ impl Open<'_> {
 
 /// The broker over its journal, and the thread that writes it.
 fn open_broker(world: &World) -> Result<(Broker, JoinHandle<()>, Recovered), StartError> {
-    let journal = Box::<gnomon_core::storage::MemoryJournal>::default();
+    let journal = Box::new(gnomon_core::storage::MemoryJournal::open(&Default::default()));
     let Opened { broker, committer, recovered } =
         Broker::open(journal, &world.limits, world.metrics.clone()).map_err(StartError::Broker)?;
     let thread = std::thread::Builder::new().name("log".into()).spawn(|| committer.run());

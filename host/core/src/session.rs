@@ -162,6 +162,8 @@ pub struct Opened {
     pub resumed: Option<Resumable>,
     /// Whether the session outlives the connection.
     pub is_durable: bool,
+    /// How far the log has come.
+    pub committed: Position,
     /// Authentication Data of the server's last word in an enhanced authentication.
     pub authentication_data: Bytes,
 }

@@ -294,8 +294,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tracing::debug!(%client_id, remote = %credentials.peer, "connected");
         let is_durable = client.queue().session().is_some();
         self.client = Some(client);
-        let authentication_data = Bytes::new();
-        Ok(Opened { client_id, identity, resumed, is_durable, authentication_data })
+        Ok(Opened {
+            client_id,
+            identity,
+            resumed,
+            is_durable,
+            committed: shared.clients.committed(),
+            authentication_data: Bytes::new(),
+        })
     }
 
     /// Asks whether the client may stay if what let it in has changed.

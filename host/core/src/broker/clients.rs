@@ -430,6 +430,11 @@ impl Clients {
         }
     }
 
+    /// How far the log has come.
+    pub fn committed(&self) -> Position {
+        self.0.broker.log().committed()
+    }
+
     /// How many clients are connected.
     pub fn connected(&self) -> usize {
         self.entries().live

@@ -111,7 +111,7 @@ impl Active {
             resumable: opened.resumed.unwrap_or_default(),
             disconnect_at: opened.identity.disconnect_after.map(|after| now.instant + after),
             answers: VecDeque::new(),
-            committed: Position::default(),
+            committed: opened.committed,
             unanswered: 0,
         }
     }

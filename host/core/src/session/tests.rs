@@ -87,8 +87,14 @@ impl Bench {
         let client_id = ClientId::parse("c").unwrap();
         let now = self.now();
         let authentication_data = Bytes::new();
-        let is_durable = true;
-        let opened = Opened { client_id, identity, resumed, is_durable, authentication_data };
+        let opened = Opened {
+            client_id,
+            identity,
+            resumed,
+            is_durable: true,
+            committed: Position(3),
+            authentication_data,
+        };
         self.session.handle_opened(now, opened);
     }
 
@@ -533,16 +539,16 @@ fn a_qos_2_message_is_published_once_however_often_it_comes() {
     bench.packet(Packet::Publish(publish("a", QoS::ExactlyOnce)));
     bench.packet(again());
     bench.expect(&["Publish {"]);
-    bench.published(QoS::ExactlyOnce, 1, Durability::At(Position(3)));
+    bench.published(QoS::ExactlyOnce, 1, Durability::At(Position(4)));
     bench.packet(again());
     bench.expect(&[]);
-    bench.session.handle_durable(Position(3));
+    bench.session.handle_durable(Position(4));
     bench.expect(&["PubRec(Ack { packet_id: 1, reason: Success })", "PubRec("]);
     bench.ack(Packet::PubRel, 1, Reason::Success);
     bench.expect(&["Completed(1)"]);
-    bench.session.handle_completed(PacketId::MIN, Durability::At(Position(4)));
+    bench.session.handle_completed(PacketId::MIN, Durability::At(Position(5)));
     bench.expect(&[]);
-    bench.session.handle_durable(Position(4));
+    bench.session.handle_durable(Position(5));
     bench.expect(&["PubComp(Ack { packet_id: 1, reason: Success })"]);
     bench.ack(Packet::PubRel, 1, Reason::Success);
     bench.expect(&["PubComp(Ack { packet_id: 1, reason: PacketIdNotFound })"]);
@@ -582,7 +588,7 @@ fn the_handshake_of_qos_2_goes_on_after_resumption() {
     bench.deliver("a", QoS::ExactlyOnce);
     bench.ack(Packet::PubRec, 1, Reason::Success);
     bench.packet(Packet::Publish(publish("b", QoS::ExactlyOnce)));
-    bench.published(QoS::ExactlyOnce, 1, Durability::Done);
+    bench.published(QoS::ExactlyOnce, 1, Durability::At(Position(3)));
     let now = bench.now();
     let left = bench.session.end(now).left.unwrap();
     assert!(left.unacknowledged.is_empty());
