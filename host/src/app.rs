@@ -164,7 +164,7 @@ async fn serve(
         account: world.account.clone(),
         limits: world.limits.clone(),
     });
-    let (broker, log, recovered) = open_broker(world)?;
+    let (broker, log, recovered) = open_broker(world, store)?;
     let shadows = Arc::new(shadow::Service::start(
         store.clone(),
         broker.clone(),
@@ -413,8 +413,11 @@ impl Open<'_> {
 }
 
 /// The broker over its journal, and the thread that writes it.
-fn open_broker(world: &World) -> Result<(Broker, JoinHandle<()>, Recovered), StartError> {
-    let journal = Box::new(gnomon_core::storage::MemoryJournal::open(&Default::default()));
+fn open_broker(
+    world: &World,
+    store: &RedbStore,
+) -> Result<(Broker, JoinHandle<()>, Recovered), StartError> {
+    let journal = Box::new(store.open_journal()?);
     let Opened { broker, committer, recovered } =
         Broker::open(journal, &world.limits, world.metrics.clone()).map_err(StartError::Broker)?;
     let thread = std::thread::Builder::new().name("log".into()).spawn(|| committer.run());
