@@ -19,6 +19,7 @@ use gnomon_core::broker::log::Event;
 use gnomon_core::broker::queue::QueueEvent;
 use gnomon_core::ids::ClientId;
 use gnomon_core::message::Publisher;
+use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::{ConnAck, Connect, Delivered, Packet, Reason};
 use gnomon_core::random::{self, Random};
 use gnomon_core::session::{Config, Opened, Output, ProtocolError, Session, will_message};
@@ -45,6 +46,9 @@ const DELIVERIES_PER_STEP: usize = 256;
 /// How long the last packets of a connection may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A deadline so much before the armed one is worth an entry of its own.
+const WHEEL_STEP: Duration = Duration::from_secs(1);
+
 /// The thread's read buffer: one read takes what a fast publisher sent meanwhile.
 const READ_BUFFER_BYTES: usize = 64 * 1_024;
 
@@ -57,8 +61,8 @@ pub struct Shared {
     pub clients: Clients,
     /// Who a client is.
     pub authenticator: Authenticator,
-    /// Limits and counters.
-    pub config: Arc<Config>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// The host's clocks.
     pub clock: Arc<dyn Clock>,
     /// For client ids that the host makes up.
@@ -77,6 +81,8 @@ pub struct Origin {
     pub peer: SocketAddr,
     /// Name of the listener.
     pub listener: Arc<str>,
+    /// The listener's limits and habits.
+    pub session: Arc<Config>,
     /// Policy for clients without credentials.
     pub anonymous_policy: Option<Arc<str>>,
     /// SNI.
@@ -105,11 +111,13 @@ where
 {
     let peer = origin.peer;
     let listener = origin.listener.clone();
+    let config = origin.session.clone();
+    let connect_timeout = config.connect_timeout;
     let now = Now::of(&*shared.clock);
     let mut connection = Connection {
         socket,
-        codec: Codec::new(shared.config.limits.packet_bytes),
-        session: Session::new(shared.config.clone(), now),
+        codec: Codec::new(config.limits.packet_bytes),
+        session: Session::new(config, now),
         client: None,
         admission: None,
         question: None,
@@ -126,7 +134,7 @@ where
     let opened = tokio::select! {
         // A client that is being opened is told by `Clients::stop_all`; this is for the silent.
         () = shared.stop.cancelled() => return None,
-        opened = tokio::time::timeout(shared.config.connect_timeout, connection.open(origin)) => {
+        opened = tokio::time::timeout(connect_timeout, connection.open(origin)) => {
             opened
         }
     };
@@ -214,10 +222,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return;
         };
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
+        let session_expiry_s = connect.session_expiry_s.min(origin.session.limits.session_expiry_s);
         let credentials = self.credentials(&connect, origin);
         // Taken first: a change meanwhile is not missed.
         self.admission = self.shared.authenticator.admission(&credentials);
-        let opened = self.authenticate(&connect, &credentials).await;
+        let opened = self.authenticate(&connect, &credentials, session_expiry_s).await;
         let now = self.now();
         match opened {
             Ok(opened) => self.session.handle_opened(now, opened),
@@ -259,35 +268,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self,
         connect: &Connect,
         credentials: &Credentials,
+        session_expiry_s: u32,
     ) -> Result<Opened, Refusal> {
         let shared = &self.shared;
-        if let Some((method, _)) = &connect.authentication {
-            return Err(Refusal::BadMethod(method.to_string()));
-        }
-        let identity = shared.authenticator.authenticate(credentials).await?;
-        if !Session::allows_will(connect, &identity.permissions) {
-            shared.config.metrics.publish_denied.increment();
-            return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
-        }
-        let client_id = credentials.client_id.clone().expect("`credentials` sets it");
-        let principal = identity.principal.as_ref();
+        let client_id = credentials.client_id.as_ref().expect("`credentials` sets it");
+        let mut opening = Opening {
+            client_id,
+            principal: None,
+            ip: credentials.peer.ip(),
+            session_identifier: u128::from_be_bytes(random::bytes(&*shared.random)),
+            clean_start: connect.clean_start,
+            session_expiry_s,
+            will: None,
+        };
+        let identity = match identify(shared, connect, credentials).await {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                if let Refusal::NotAuthorized(_) = refusal {
+                    shared.clients.connect_failed(&opening, self.now().wall);
+                }
+                return Err(refusal);
+            }
+        };
         let now = self.now();
-        let session_expiry_s = connect.session_expiry_s.min(shared.config.limits.session_expiry_s);
-        let will = connect.will.as_ref().filter(|_| session_expiry_s > 0).map(|will| {
+        let principal = identity.principal.as_ref();
+        opening.principal = principal;
+        opening.will = connect.will.as_ref().filter(|_| session_expiry_s > 0).map(|will| {
             let publisher =
                 Publisher { client_id: Some(client_id.clone()), principal: principal.cloned() };
             let message = will_message(will, Arc::new(publisher), now.wall);
             (will.delay_s.min(session_expiry_s), Arc::new(message))
         });
-        let opening = Opening {
-            client_id: &client_id,
-            principal,
-            ip: credentials.peer.ip(),
-            session_identifier: u128::from_be_bytes(random::bytes(&*shared.random)),
-            clean_start: connect.clean_start,
-            session_expiry_s,
-            will,
-        };
         let opened = shared.clients.open(&opening, now).await;
         let (client, resumed) =
             opened.map_err(|occupied| Refusal::Unavailable(occupied.to_string()))?;
@@ -295,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let is_durable = client.queue().session().is_some();
         self.client = Some(client);
         Ok(Opened {
-            client_id,
+            client_id: client_id.clone(),
             identity,
             resumed,
             is_durable,
@@ -435,7 +446,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // [MQTT-3.1.2-24]
         let fits = self.output.len() - start <= self.packet_bytes_max as usize;
         if encoded.is_ok() && fits {
-            self.shared.config.metrics.messages_sent.increment();
+            self.shared.metrics.messages_sent.increment();
         } else {
             self.output.truncate(start);
             self.session.handle_undeliverable(delivered);
@@ -586,8 +597,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 SPARE_BUFFER.set(buffer);
             }
         }
-        if let (None, Some(client)) = (self.armed_until, &self.client)
-            && let Some(deadline) = self.session.poll_timeout()
+        if let (Some(client), Some(deadline)) = (&self.client, self.session.poll_timeout())
+            && self.armed_until.is_none_or(|until| deadline + WHEEL_STEP < until)
         {
             self.armed_until = Some(self.shared.wheel.arm(deadline, client.queue()));
         }
@@ -624,6 +635,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         Poll::Ready(())
     }
+}
+
+/// Who the client is, if it may connect with what it wants.
+async fn identify(
+    shared: &Shared,
+    connect: &Connect,
+    credentials: &Credentials,
+) -> Result<Identity, Refusal> {
+    if let Some((method, _)) = &connect.authentication {
+        return Err(Refusal::BadMethod(method.to_string()));
+    }
+    let identity = shared.authenticator.authenticate(credentials).await?;
+    if !Session::allows_will(connect, &identity.permissions) {
+        shared.metrics.publish_denied.increment();
+        return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
+    }
+    Ok(identity)
 }
 
 /// The packet without its text for people; `None` when it has none.
