@@ -166,8 +166,8 @@ pub struct Connection<S> {
     admission: Option<Admission>,
     /// Whether the client may stay, while that is being asked.
     question: Option<Question>,
-    /// How long the last packets may take, once nothing else is left.
-    farewell: Option<Pin<Box<Sleep>>>,
+    /// The end, once nothing else is left.
+    farewell: Option<Box<Farewell>>,
     /// The beginning of a packet whose rest has not come, and what the session does not take yet.
     input: Vec<u8>,
     /// `input` has whole packets.
@@ -181,6 +181,17 @@ pub struct Connection<S> {
     /// When the wheel ticks next; a tick before is the one of an earlier connection.
     armed_until: Option<Instant>,
     shared: Arc<Shared>,
+}
+
+/// The last packets and the close of the socket.
+struct Farewell {
+    /// How long all of it may take.
+    deadline: Pin<Box<Sleep>>,
+    /// The client was told why: it is given the time to read that. A socket that is closed over
+    /// unread bytes resets the connection, and what was sent last is lost.
+    is_told: bool,
+    /// Nothing is sent any more.
+    is_shut: bool,
 }
 
 /// Gives the admission back with the answer; no answer when the host stops.
@@ -203,7 +214,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
             if let Step::Done = ready!(connection.poll_step(context)) {
                 // First the client id, for which another connection may wait; then the farewell.
                 connection.leave();
-                connection.farewell = Some(Box::pin(tokio::time::sleep(FAREWELL_TIMEOUT)));
             }
         }
         connection.poll_farewell(context)
@@ -618,22 +628,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn leave(&mut self) {
         let now = self.now();
         let ended = self.session.end(now);
+        let is_told = ended.reason.is_some_and(|reason| reason != Reason::Success)
+            && !self.shared.stop.is_cancelled();
         if let (Some(client), Some(left)) = (self.client.take(), ended.left) {
             tracing::debug!(?client, reason = ?ended.reason, "disconnected");
             client.close(now, ended.reason, left);
         }
+        let deadline = Box::pin(tokio::time::sleep(FAREWELL_TIMEOUT));
+        self.farewell = Some(Box::new(Farewell { deadline, is_told, is_shut: false }));
     }
 
     /// Sends what is left and closes; a peer that takes neither in time is none of ours any more.
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.farewell.as_mut();
-        if deadline.is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+        let Some(mut farewell) = self.farewell.take() else { return Poll::Ready(()) };
+        if farewell.deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        if ready!(self.poll_send(context)).is_ok() {
-            let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(context));
+        let ended = self.poll_end(context, &mut farewell);
+        self.farewell = Some(farewell);
+        ended
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>, farewell: &mut Farewell) -> Poll<()> {
+        if !farewell.is_shut {
+            let sent = ready!(self.poll_send(context)).is_ok()
+                && ready!(Pin::new(&mut self.socket).poll_shutdown(context)).is_ok();
+            if !sent || !farewell.is_told {
+                return Poll::Ready(());
+            }
+            farewell.is_shut = true;
         }
+        while !ready!(self.poll_drain(context)) {}
         Poll::Ready(())
+    }
+
+    /// Reads and forgets; true at the end.
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut buffer = READ_BUFFER.take();
+        buffer.resize(READ_BUFFER_BYTES, 0);
+        let mut read = ReadBuf::new(&mut buffer);
+        let result = Pin::new(&mut self.socket).poll_read(context, &mut read);
+        let is_end = read.filled().is_empty();
+        READ_BUFFER.set(buffer);
+        result.map(|result| result.is_err() || is_end)
     }
 }
 
