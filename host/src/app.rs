@@ -215,6 +215,7 @@ async fn serve(
         registry,
         authenticator: authenticator.clone(),
         broker: broker.clone(),
+        clients: clients.clone(),
         shadows: shadows.clone(),
         rules: rules.clone(),
         endpoint: config.endpoint.host.as_str().into(),
