@@ -20,7 +20,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -237,13 +236,13 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, pla
         certificate: None,
         http: None,
     };
-    let Some(tls) = &config.tls else {
+    let Some(tls_config) = &config.tls else {
         return match &config.protocol {
             Protocol::Mqtt(shared) => serve_mqtt(socket, origin, shared, place).await,
             Protocol::Http(service) => Box::pin(http::serve(socket, origin, service.clone())).await,
         };
     };
-    let handshake = TlsAcceptor::from(tls.clone()).accept(socket);
+    let handshake = tls::stream::accept(socket, tls_config.clone());
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -255,8 +254,8 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, pla
             return;
         }
     };
-    let session = stream.get_ref().1;
-    origin.server_name = session.server_name().map(Into::into);
+    origin.server_name = stream.server_name().cloned();
+    let session = stream.state();
     let leaf = session.peer_certificates().and_then(<[_]>::first);
     origin.certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
     let wants_mqtt = matches!(session.alpn_protocol(), Some(alpn) if alpn == tls::ALPN_MQTT_CA || alpn == tls::ALPN_MQTT);
