@@ -12,7 +12,10 @@ use gnomon_api::keys::{KeyError, Keys, Role};
 use gnomon_api::{Api, Services, Signatures};
 use gnomon_core::actions::{Action, Actions};
 use gnomon_core::adapter::HttpHandler;
-use gnomon_core::auth::{Authenticator, Authorizer, Authorizers, CustomAuthorizer, SIGNATURES};
+use gnomon_core::auth::{
+    Authenticator, Authorizer, AuthorizerRequest, AuthorizerResponse, Authorizers,
+    CustomAuthorizer, SIGNATURES,
+};
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::log::Recovered;
 use gnomon_core::broker::queue::QueueBounds;
@@ -24,11 +27,13 @@ use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::Reason;
 use gnomon_core::random::Random;
 use gnomon_core::registry::{self, Registry};
+use gnomon_core::session::{Compat, Redirect};
 use gnomon_core::time::{Clock, Now, SystemClock};
 use gnomon_core::{rules, session, shadow};
 use gnomon_gateway::connection;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{ListenError, Listener, ListenerConfig, Protocol};
+use gnomon_gateway::threads::Threads;
 use gnomon_gateway::timer::Wheel;
 use gnomon_pki::{Authority, AuthorityError};
 use gnomon_store::{OpenError, Options, RedbStore};
@@ -41,6 +46,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,6 +70,8 @@ const SHADOWS_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("threads for connections cannot be started")]
+    Threads(#[source] io::Error),
     #[error("cannot use the data folder {path}")]
     Data { path: String, source: io::Error },
     #[error(transparent)]
@@ -113,6 +121,8 @@ struct Parts {
     log: JoinHandle<()>,
     /// Accept loops and the ticker.
     loops: JoinSet<()>,
+    /// Where MQTT connections run.
+    threads: Threads,
     /// One task per connection.
     connections: TaskTracker,
     stop: CancellationToken,
@@ -164,7 +174,7 @@ async fn serve(
         account: world.account.clone(),
         limits: world.limits.clone(),
     });
-    let (broker, log, recovered) = open_broker(world)?;
+    let (broker, log, recovered) = open_broker(world, store)?;
     let shadows = Arc::new(shadow::Service::start(
         store.clone(),
         broker.clone(),
@@ -205,6 +215,7 @@ async fn serve(
         registry,
         authenticator: authenticator.clone(),
         broker: broker.clone(),
+        clients: clients.clone(),
         shadows: shadows.clone(),
         rules: rules.clone(),
         endpoint: config.endpoint.host.as_str().into(),
@@ -216,7 +227,8 @@ async fn serve(
             .collect(),
     }));
     let stop = CancellationToken::new();
-    let mqtt = mqtt(config, world, &clients, authenticator, &stop);
+    let mqtt = mqtt(world, &clients, authenticator, &stop);
+    let threads = Threads::start(config.connection_threads()).map_err(StartError::Threads)?;
     let mut parts = Parts {
         shadows,
         plugins,
@@ -225,6 +237,7 @@ async fn serve(
         broker,
         log,
         loops: JoinSet::new(),
+        threads,
         connections: TaskTracker::new(),
         stop,
         cut: CancellationToken::new(),
@@ -246,7 +259,6 @@ async fn serve(
 }
 
 fn mqtt(
-    config: &Config,
     world: &World,
     clients: &Clients,
     authenticator: Authenticator,
@@ -255,13 +267,7 @@ fn mqtt(
     Arc::new(connection::Shared {
         clients: clients.clone(),
         authenticator,
-        config: Arc::new(session::Config {
-            limits: config.limits.clone(),
-            connect_timeout: CONNECT_TIMEOUT,
-            compat: session::Compat::Mqtt,
-            redirect: None,
-            metrics: world.metrics.clone(),
-        }),
+        metrics: world.metrics.clone(),
         wheel: Wheel::new(world.clock.now()),
         clock: world.clock.clone(),
         random: world.random.clone(),
@@ -303,6 +309,9 @@ impl Parts {
             self.connections.wait().await;
         }
         self.loops.shutdown().await;
+        if tokio::task::spawn_blocking(|| self.threads.stop()).await.is_err() {
+            tracing::error!("connection threads cannot be stopped");
+        }
         self.rules.shutdown(RULES_TIMEOUT).await;
         if tokio::time::timeout(SHADOWS_TIMEOUT, self.shadows.shutdown()).await.is_err() {
             tracing::warn!("shadow requests cut off");
@@ -344,11 +353,13 @@ impl Open<'_> {
             bound.push(listener);
         }
         for listener in bound {
-            parts.loops.spawn(listener.run(
-                parts.stop.clone(),
-                parts.cut.clone(),
-                parts.connections.clone(),
-            ));
+            let here = [Handle::current()];
+            let handles = if listener.is_mqtt() { parts.threads.handles() } else { &here };
+            for handle in handles {
+                let (stop, cut) = (parts.stop.clone(), parts.cut.clone());
+                let accept = listener.acceptor()?.run(stop, cut, parts.connections.clone());
+                parts.loops.spawn_on(accept, handle);
+            }
         }
         parts.loops.spawn(connection::watch_permissions(self.mqtt.clone()));
         let (mqtt, clients, broker) = (self.mqtt, parts.clients.clone(), parts.broker.clone());
@@ -388,6 +399,7 @@ impl Open<'_> {
                 bind: plan.bind,
                 tls: plan.tls.then(|| tls.clone()),
                 insecure: plan.insecure,
+                session: self.session(plan.limits.clone(), plan.compat, plan.redirect.clone()),
                 anonymous_policy: plan.anonymous_policy.as_deref().map(Into::into),
                 connections_max: plan.connections_max,
                 protocol,
@@ -402,6 +414,7 @@ impl Open<'_> {
                 bind: listen.bind,
                 tls: listen.tls.then(|| tls.clone()),
                 insecure: false,
+                session: self.session(self.config.limits.clone(), Compat::Mqtt, None),
                 anonymous_policy: None,
                 connections_max: crate::config::CONNECTIONS_MAX,
                 protocol: http(handler, None),
@@ -410,11 +423,25 @@ impl Open<'_> {
         });
         own.chain(adapters).collect()
     }
+
+    fn session(
+        &self,
+        limits: Limits,
+        compat: Compat,
+        redirect: Option<Redirect>,
+    ) -> Arc<session::Config> {
+        let metrics = self.world.metrics.clone();
+        let connect_timeout = CONNECT_TIMEOUT;
+        Arc::new(session::Config { limits, connect_timeout, compat, redirect, metrics })
+    }
 }
 
 /// The broker over its journal, and the thread that writes it.
-fn open_broker(world: &World) -> Result<(Broker, JoinHandle<()>, Recovered), StartError> {
-    let journal = Box::new(gnomon_core::storage::MemoryJournal::open(&Default::default()));
+fn open_broker(
+    world: &World,
+    store: &RedbStore,
+) -> Result<(Broker, JoinHandle<()>, Recovered), StartError> {
+    let journal = Box::new(store.open_journal()?);
     let Opened { broker, committer, recovered } =
         Broker::open(journal, &world.limits, world.metrics.clone()).map_err(StartError::Broker)?;
     let thread = std::thread::Builder::new().name("log".into()).spawn(|| committer.run());
@@ -462,10 +489,26 @@ fn authenticator(
     for name in config.plugins.keys() {
         let plugin = PluginName::parse(name).ok().and_then(|name| plugins.authorizer(&name));
         if let Some(authorizer) = plugin {
+            let authorizer = Arc::new(Elsewhere { authorizer, runtime: Handle::current() });
             add(name, authorizer, config.authorizers.token_key_name.as_deref());
         }
     }
     Authenticator::new(registry.clone(), world.clock.clone(), authorizers)
+}
+
+/// An authorizer that does not run on the threads of connections: a plugin may compute for long.
+struct Elsewhere {
+    authorizer: Arc<dyn Authorizer>,
+    runtime: Handle,
+}
+
+#[async_trait]
+impl Authorizer for Elsewhere {
+    async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String> {
+        let (authorizer, request) = (self.authorizer.clone(), request.clone());
+        let answer = self.runtime.spawn(async move { authorizer.authorize(&request).await });
+        answer.await.map_err(|error| error.to_string())?
+    }
 }
 
 /// The rules' way to plugins.

@@ -3,10 +3,12 @@
 
 use gnomon_core::ids::Account;
 use gnomon_core::limits::Limits;
+use gnomon_core::session::{Compat, Redirect};
 use gnomon_wasm::PluginConfig;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// The whole configuration file, `gnomon.toml`.
@@ -19,6 +21,9 @@ pub struct Config {
     pub account: AccountConfig,
     /// Bounds; see `gnomon limits`.
     pub limits: Limits,
+    /// Threads that MQTT connections run on. Default: half of the machine's processors, at least 1;
+    /// one serves some 100,000 messages a second.
+    pub connection_threads: Option<NonZeroUsize>,
     /// Listeners by name. The three that are there by default (`mqtt`, `https`, `api`) can be
     /// changed or switched off (`enabled = false`) by name.
     pub listeners: BTreeMap<String, ListenerConfig>,
@@ -80,7 +85,32 @@ pub struct ListenerConfig {
     pub anonymous_policy: Option<String>,
     /// Connections at the same time; more wait. Default 10,000.
     pub connections_max: Option<usize>,
+    /// Where MQTT and AWS disagree. Default `mqtt`.
+    pub compat: Option<Compat>,
+    /// Every MQTT client is sent elsewhere: `{ to = "host:port", permanent = true }`.
+    pub redirect: Option<Redirect>,
+    /// Limits of this listener's MQTT clients, where they differ from `[limits]`; the keys are
+    /// those of [`LISTENER_LIMITS`].
+    pub limits: Option<toml::Table>,
 }
+
+/// What a listener may have limits of its own for.
+pub const LISTENER_LIMITS: [&str; 14] = [
+    "client_id_bytes",
+    "content_type_bytes",
+    "correlation_data_bytes",
+    "filters_per_subscribe",
+    "inflight_messages",
+    "keep_alive_s",
+    "packet_bytes",
+    "payload_bytes",
+    "publishes_per_second",
+    "session_expiry_s",
+    "topic_aliases",
+    "topic_bytes",
+    "topic_slashes",
+    "user_properties_bytes",
+];
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -193,7 +223,15 @@ impl Config {
             *entry = config.clone().over(entry.clone());
         }
         let plans = merged.into_iter().filter(|(_, config)| config.enabled != Some(false));
-        plans.map(|(name, config)| config.plan(name)).collect()
+        plans.map(|(name, config)| config.plan(name, &self.limits)).collect()
+    }
+
+    /// Threads that MQTT connections run on.
+    pub fn connection_threads(&self) -> NonZeroUsize {
+        self.connection_threads.unwrap_or_else(|| {
+            let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            NonZeroUsize::new(processors / 2).unwrap_or(NonZeroUsize::MIN)
+        })
     }
 }
 
@@ -214,6 +252,12 @@ pub struct ListenerPlan {
     pub anonymous_policy: Option<String>,
     /// Connections at the same time.
     pub connections_max: usize,
+    /// Where MQTT and AWS disagree.
+    pub compat: Compat,
+    /// Where all clients are sent.
+    pub redirect: Option<Redirect>,
+    /// The host's, and the listener's own.
+    pub limits: Limits,
 }
 
 /// Connections of a listener unless the operator says otherwise.
@@ -229,10 +273,13 @@ impl ListenerConfig {
             insecure: self.insecure.or(defaults.insecure),
             anonymous_policy: self.anonymous_policy.or(defaults.anonymous_policy),
             connections_max: self.connections_max.or(defaults.connections_max),
+            compat: self.compat.or(defaults.compat),
+            redirect: self.redirect.or(defaults.redirect),
+            limits: self.limits.or(defaults.limits),
         }
     }
 
-    fn plan(self, name: String) -> Result<ListenerPlan, ConfigError> {
+    fn plan(self, name: String, limits: &Limits) -> Result<ListenerPlan, ConfigError> {
         let missing =
             |key| ConfigError::Value(format!("listener {name:?} needs `{key}`; see the README"));
         Ok(ListenerPlan {
@@ -242,9 +289,27 @@ impl ListenerConfig {
             insecure: self.insecure.unwrap_or(false),
             anonymous_policy: self.anonymous_policy,
             connections_max: self.connections_max.unwrap_or(CONNECTIONS_MAX),
+            compat: self.compat.unwrap_or_default(),
+            redirect: self.redirect,
+            limits: match self.limits {
+                None => limits.clone(),
+                Some(own) => own_limits(&name, limits, own)?,
+            },
             name,
         })
     }
+}
+
+/// The host's limits with those of the listener over them.
+fn own_limits(name: &str, limits: &Limits, own: toml::Table) -> Result<Limits, ConfigError> {
+    let value = |text: String| ConfigError::Value(format!("listener {name:?}: limits: {text}"));
+    if let Some(key) = own.keys().find(|key| !LISTENER_LIMITS.contains(&key.as_str())) {
+        let text = format!("`{key}` is not one of a listener's: {}", LISTENER_LIMITS.join(", "));
+        return Err(value(text));
+    }
+    let mut merged = toml::Table::try_from(limits).map_err(|error| value(error.to_string()))?;
+    merged.extend(own);
+    merged.try_into().map_err(|error: toml::de::Error| value(error.message().to_owned()))
 }
 
 #[cfg(test)]
@@ -273,12 +338,34 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_has_its_own_limits_over_those_of_the_host() {
+        let config: Config = toml::from_str(
+            "[limits]\ntopic_bytes = 99\nkeep_alive_s = 60\n\
+             [listeners.mqtt]\ncompat = 'aws'\nredirect = { to = 'elsewhere:8883' }\n\
+             limits = { keep_alive_s = 20 }\n",
+        )
+        .unwrap();
+        let mqtt = config.listeners().unwrap().pop().unwrap();
+        assert_eq!((mqtt.limits.topic_bytes, mqtt.limits.keep_alive_s), (99, 20));
+        let redirect = Redirect { to: "elsewhere:8883".into(), permanent: false };
+        assert_eq!((mqtt.compat, mqtt.redirect), (Compat::Aws, Some(redirect)));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let unknown = toml::from_str::<Config>("[limits]\npayload_byte = 1\n").unwrap_err();
         assert!(unknown.to_string().contains("payload_byte"), "{unknown}");
         let config: Config = toml::from_str("[listeners.x]\nprotocol = 'mqtt'\n").unwrap();
         let error = config.listeners().unwrap_err().to_string();
         assert_eq!(error, "configuration: listener \"x\" needs `bind`; see the README");
+        let config: Config = toml::from_str("[listeners.mqtt.limits]\nrules = 1\n").unwrap();
+        let error = config.listeners().unwrap_err().to_string();
+        assert!(
+            error.starts_with("configuration: listener \"mqtt\": limits: `rules` is not one of")
+        );
+        let config: Config = toml::from_str("[listeners.mqtt.limits]\ntopic_bytes = -1\n").unwrap();
+        let error = config.listeners().unwrap_err().to_string();
+        assert!(error.contains("listener \"mqtt\": limits: "), "{error}");
         let config: Config = toml::from_str("[account]\nid = '12'\n").unwrap();
         assert!(config.account().is_err());
     }

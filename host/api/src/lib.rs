@@ -31,6 +31,7 @@ pub use error::{ApiError, Exception};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{Authenticator, Credentials, Identity, Refusal};
 use gnomon_core::broker::Broker;
+use gnomon_core::broker::clients::Clients;
 use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
@@ -69,6 +70,8 @@ pub struct Services {
     pub registry: Registry,
     /// Where `Publish` publishes.
     pub broker: Broker,
+    /// Who is connected.
+    pub clients: Clients,
     /// The shadows.
     pub shadows: Arc<shadow::Service>,
     /// The topic rules.

@@ -201,6 +201,7 @@ pub(crate) const IOT: &[Operation] = operations! {
 
 /// The data plane `iot-data`.
 pub(crate) const IOT_DATA: &[Operation] = operations! {
+    Write DeleteConnection DELETE "/connections/{clientId}";
     Write DeleteThingShadow DELETE "/things/{thingName}/shadow";
     Read GetRetainedMessage GET "/retainedMessage/{topic+}";
     Read GetThingShadow GET "/things/{thingName}/shadow";

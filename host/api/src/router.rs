@@ -71,7 +71,12 @@ impl Service {
                 iot::rules::HANDLERS,
                 iot::things::HANDLERS,
             ],
-            Self::IotData => &[iot_data::publish::HANDLERS, iot_data::shadows::HANDLERS],
+            Self::IotData => &[
+                iot_data::connections::HANDLERS,
+                iot_data::publish::HANDLERS,
+                iot_data::retained::HANDLERS,
+                iot_data::shadows::HANDLERS,
+            ],
             Self::Gnomon => &[administration::HANDLERS, health::HANDLERS],
         }
     }

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use gnomon_core::actions::{Action, ActionContext, ActionError, Actions, Failure};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{Authenticator, Authorizers};
-use gnomon_core::broker::Broker;
+use gnomon_core::broker::clients::Clients;
+use gnomon_core::broker::queue::QueueBounds;
+use gnomon_core::broker::{Broker, Opened};
 use gnomon_core::ids::{Account, PluginName, PolicyName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::SeededRandom;
 use gnomon_core::registry::{CertificateStatus, Ports, Registry};
-use gnomon_core::storage::{FaultyStore, MemoryStore};
+use gnomon_core::storage::{FaultyStore, MemoryDisk, MemoryJournal, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
 use gnomon_core::{rules, shadow};
 use gnomon_pki::Authority;
@@ -34,6 +36,7 @@ pub(crate) struct TestHost {
     pub store: Arc<FaultyStore>,
     pub keys: Keys,
     pub broker: Broker,
+    pub clients: Clients,
     /// Stands at 2026-11-23 12:00:00.5 UTC.
     pub clock: Arc<ManualClock>,
     pub metrics: Arc<Metrics>,
@@ -64,6 +67,17 @@ impl Action for OnePlugin {
     }
 }
 
+/// A broker whose log is committed in memory, and its clients.
+fn broker(limits: &Limits, metrics: &Arc<Metrics>) -> (Broker, Clients) {
+    let journal = Box::new(MemoryJournal::open(&MemoryDisk::default()));
+    let opened = Broker::open(journal, limits, metrics.clone());
+    let Opened { broker, committer, .. } = opened.expect("an empty journal can be read");
+    std::thread::spawn(|| committer.run());
+    let bounds = QueueBounds { messages_max: 10, bytes_max: 1_024 };
+    let clients = Clients::new(broker.clone(), bounds, 10, metrics.clone());
+    (broker, clients)
+}
+
 impl TestHost {
     pub async fn new() -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
@@ -71,8 +85,9 @@ impl TestHost {
         let random = Arc::new(SeededRandom::new(1));
         let keys = Keys::new(store.clone(), clock.clone(), random.clone());
         let key = keys.create(Role::Administrator).await.expect("the store is in memory");
-        let (broker, metrics, ready) = (Broker::in_memory(), Arc::default(), Arc::default());
+        let (metrics, ready) = (Arc::<Metrics>::default(), Arc::default());
         let limits = Arc::new(Limits::default());
+        let (broker, clients) = broker(&limits, &metrics);
         let folder = tempfile::tempdir().expect("tests may write temporary files");
         let authority = Authority::open_or_create(folder.path(), clock.clone(), random.clone())
             .expect("the folder is empty and writable");
@@ -113,6 +128,7 @@ impl TestHost {
             authenticator,
             registry: registry.clone(),
             broker: broker.clone(),
+            clients: clients.clone(),
             shadows: Arc::new(shadows),
             rules: rules.expect("the store is in memory"),
             endpoint: "iot.example".into(),
@@ -120,7 +136,19 @@ impl TestHost {
             loopback_listeners: vec!["loopback".into()],
         };
         let api = Api::new(services);
-        Self { api, store, keys, broker, clock, metrics, ready, registry, key, _folder: folder }
+        Self {
+            api,
+            store,
+            keys,
+            broker,
+            clients,
+            clock,
+            metrics,
+            ready,
+            registry,
+            key,
+            _folder: folder,
+        }
     }
 
     /// An active certificate with this policy, in DER.

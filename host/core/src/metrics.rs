@@ -59,6 +59,8 @@ metrics! {
     messages_sent,
     /// Messages dropped because a receiver's queue was full.
     messages_dropped,
+    /// Pauses in reading from clients that published too fast.
+    publishes_paused,
     /// Publications refused by policy.
     publish_denied,
     /// Subscriptions refused by policy.

@@ -55,10 +55,17 @@ pub enum Action {
     DeleteThingShadow,
     /// `iot:ListNamedShadowsForThing` on `thing/…`; HTTPS only.
     ListNamedShadowsForThing,
+    /// `iot:GetRetainedMessage` on `topic/…`; HTTPS only.
+    GetRetainedMessage,
+    /// `iot:ListRetainedMessages` on all topics: asked for the empty one, which `*` and `topic/*`
+    /// match; HTTPS only.
+    ListRetainedMessages,
+    /// `iot:DeleteConnection` on `client/…`; HTTPS only.
+    DeleteConnection,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Connect,
         Self::Publish,
         Self::RetainPublish,
@@ -68,6 +75,9 @@ impl Action {
         Self::UpdateThingShadow,
         Self::DeleteThingShadow,
         Self::ListNamedShadowsForThing,
+        Self::GetRetainedMessage,
+        Self::ListRetainedMessages,
+        Self::DeleteConnection,
     ];
 
     /// The name in policies, e.g. `iot:Connect`.
@@ -82,6 +92,9 @@ impl Action {
             Self::UpdateThingShadow => "iot:UpdateThingShadow",
             Self::DeleteThingShadow => "iot:DeleteThingShadow",
             Self::ListNamedShadowsForThing => "iot:ListNamedShadowsForThing",
+            Self::GetRetainedMessage => "iot:GetRetainedMessage",
+            Self::ListRetainedMessages => "iot:ListRetainedMessages",
+            Self::DeleteConnection => "iot:DeleteConnection",
         }
     }
 }

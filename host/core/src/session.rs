@@ -34,6 +34,7 @@ use crate::time::{Now, Timestamp};
 use crate::topic::{TopicFilter, TopicName};
 use active::Active;
 use bytes::Bytes;
+use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ pub struct Config {
 }
 
 /// Whose rules hold where the MQTT standard and AWS IoT Core disagree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compat {
     /// The standard's.
@@ -67,11 +68,13 @@ pub enum Compat {
 }
 
 /// Where clients are told to go (Server Reference; 3.1.1: return code 3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// Host name or address, with a port if need be.
-    pub to: Arc<str>,
-    /// For good (0x9D), or for now (0x9C).
+    pub to: String,
+    /// For good (0x9D), or for now (0x9C), which is the default.
+    #[serde(default)]
     pub permanent: bool,
 }
 
@@ -224,12 +227,13 @@ impl Session {
     }
 
     /// False while the driver owes an answer to CONNECT, while too many publications wait to be
-    /// durable, and after the end.
+    /// durable, until the next timeout when the client publishes too fast, and after the end.
     pub fn takes_packets(&self) -> bool {
         match &self.phase {
             Phase::Fresh | Phase::Challenged(_) => true,
             Phase::Active(active) => {
                 active.waiting() < usize::from(self.config.limits.inflight_messages)
+                    && active.paused_at().is_none()
             }
             Phase::Opening(_) | Phase::Closed(_) => false,
         }
@@ -386,6 +390,13 @@ impl Session {
 
     /// Looks whether a deadline has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        if let Phase::Active(active) = &mut self.phase
+            && active.paused_at().is_some_and(|at| at <= now.instant)
+        {
+            active.go_on(now);
+            // The client could not show that it is there.
+            self.last_packet_at = now.instant;
+        }
         if self.poll_timeout().is_none_or(|deadline| now.instant < deadline) {
             return;
         }
@@ -433,7 +444,8 @@ impl Session {
                     let grace = Duration::from_millis(u64::from(active.keep_alive_s) * 1_500);
                     self.last_packet_at + grace
                 });
-                keep_alive.into_iter().chain(active.disconnect_at).min()
+                let paused_at = active.paused_at();
+                keep_alive.into_iter().chain(active.disconnect_at).chain(paused_at).min()
             }
         }
     }
@@ -457,7 +469,7 @@ impl Session {
         verdict?;
         if let Some(Redirect { to, permanent }) = &self.config.redirect {
             let reason = if *permanent { Reason::ServerMoved } else { Reason::UseAnotherServer };
-            let server_reference = Some(to.clone());
+            let server_reference = Some(to.as_str().into());
             self.refuse_with(ConnAck { server_reference, ..ConnAck::new(reason) });
             return Ok(());
         }

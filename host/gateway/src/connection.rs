@@ -19,6 +19,7 @@ use gnomon_core::broker::log::Event;
 use gnomon_core::broker::queue::QueueEvent;
 use gnomon_core::ids::ClientId;
 use gnomon_core::message::Publisher;
+use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::{ConnAck, Connect, Delivered, Packet, Reason};
 use gnomon_core::random::{self, Random};
 use gnomon_core::session::{Config, Opened, Output, ProtocolError, Session, will_message};
@@ -45,6 +46,9 @@ const DELIVERIES_PER_STEP: usize = 256;
 /// How long the last packets of a connection may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A deadline so much before the armed one is worth an entry of its own.
+const WHEEL_STEP: Duration = Duration::from_secs(1);
+
 /// The thread's read buffer: one read takes what a fast publisher sent meanwhile.
 const READ_BUFFER_BYTES: usize = 64 * 1_024;
 
@@ -57,8 +61,8 @@ pub struct Shared {
     pub clients: Clients,
     /// Who a client is.
     pub authenticator: Authenticator,
-    /// Limits and counters.
-    pub config: Arc<Config>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// The host's clocks.
     pub clock: Arc<dyn Clock>,
     /// For client ids that the host makes up.
@@ -77,6 +81,8 @@ pub struct Origin {
     pub peer: SocketAddr,
     /// Name of the listener.
     pub listener: Arc<str>,
+    /// The listener's limits and habits.
+    pub session: Arc<Config>,
     /// Policy for clients without credentials.
     pub anonymous_policy: Option<Arc<str>>,
     /// SNI.
@@ -105,11 +111,13 @@ where
 {
     let peer = origin.peer;
     let listener = origin.listener.clone();
+    let config = origin.session.clone();
+    let connect_timeout = config.connect_timeout;
     let now = Now::of(&*shared.clock);
     let mut connection = Connection {
         socket,
-        codec: Codec::new(shared.config.limits.packet_bytes),
-        session: Session::new(shared.config.clone(), now),
+        codec: Codec::new(config.limits.packet_bytes),
+        session: Session::new(config, now),
         client: None,
         admission: None,
         question: None,
@@ -126,7 +134,7 @@ where
     let opened = tokio::select! {
         // A client that is being opened is told by `Clients::stop_all`; this is for the silent.
         () = shared.stop.cancelled() => return None,
-        opened = tokio::time::timeout(shared.config.connect_timeout, connection.open(origin)) => {
+        opened = tokio::time::timeout(connect_timeout, connection.open(origin)) => {
             opened
         }
     };
@@ -158,8 +166,8 @@ pub struct Connection<S> {
     admission: Option<Admission>,
     /// Whether the client may stay, while that is being asked.
     question: Option<Question>,
-    /// How long the last packets may take, once nothing else is left.
-    farewell: Option<Pin<Box<Sleep>>>,
+    /// The end, once nothing else is left.
+    farewell: Option<Box<Farewell>>,
     /// The beginning of a packet whose rest has not come, and what the session does not take yet.
     input: Vec<u8>,
     /// `input` has whole packets.
@@ -173,6 +181,17 @@ pub struct Connection<S> {
     /// When the wheel ticks next; a tick before is the one of an earlier connection.
     armed_until: Option<Instant>,
     shared: Arc<Shared>,
+}
+
+/// The last packets and the close of the socket.
+struct Farewell {
+    /// How long all of it may take.
+    deadline: Pin<Box<Sleep>>,
+    /// The client was told why: it is given the time to read that. A socket that is closed over
+    /// unread bytes resets the connection, and what was sent last is lost.
+    is_told: bool,
+    /// Nothing is sent any more.
+    is_shut: bool,
 }
 
 /// Gives the admission back with the answer; no answer when the host stops.
@@ -195,7 +214,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
             if let Step::Done = ready!(connection.poll_step(context)) {
                 // First the client id, for which another connection may wait; then the farewell.
                 connection.leave();
-                connection.farewell = Some(Box::pin(tokio::time::sleep(FAREWELL_TIMEOUT)));
             }
         }
         connection.poll_farewell(context)
@@ -214,10 +232,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return;
         };
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
+        let session_expiry_s = connect.session_expiry_s.min(origin.session.limits.session_expiry_s);
         let credentials = self.credentials(&connect, origin);
         // Taken first: a change meanwhile is not missed.
         self.admission = self.shared.authenticator.admission(&credentials);
-        let opened = self.authenticate(&connect, &credentials).await;
+        let opened = self.authenticate(&connect, &credentials, session_expiry_s).await;
         let now = self.now();
         match opened {
             Ok(opened) => self.session.handle_opened(now, opened),
@@ -259,35 +278,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self,
         connect: &Connect,
         credentials: &Credentials,
+        session_expiry_s: u32,
     ) -> Result<Opened, Refusal> {
         let shared = &self.shared;
-        if let Some((method, _)) = &connect.authentication {
-            return Err(Refusal::BadMethod(method.to_string()));
-        }
-        let identity = shared.authenticator.authenticate(credentials).await?;
-        if !Session::allows_will(connect, &identity.permissions) {
-            shared.config.metrics.publish_denied.increment();
-            return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
-        }
-        let client_id = credentials.client_id.clone().expect("`credentials` sets it");
-        let principal = identity.principal.as_ref();
+        let client_id = credentials.client_id.as_ref().expect("`credentials` sets it");
+        let mut opening = Opening {
+            client_id,
+            principal: None,
+            ip: credentials.peer.ip(),
+            session_identifier: u128::from_be_bytes(random::bytes(&*shared.random)),
+            clean_start: connect.clean_start,
+            session_expiry_s,
+            will: None,
+        };
+        let identity = match identify(shared, connect, credentials).await {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                if let Refusal::NotAuthorized(_) = refusal {
+                    shared.clients.connect_failed(&opening, self.now().wall);
+                }
+                return Err(refusal);
+            }
+        };
         let now = self.now();
-        let session_expiry_s = connect.session_expiry_s.min(shared.config.limits.session_expiry_s);
-        let will = connect.will.as_ref().filter(|_| session_expiry_s > 0).map(|will| {
+        let principal = identity.principal.as_ref();
+        opening.principal = principal;
+        opening.will = connect.will.as_ref().filter(|_| session_expiry_s > 0).map(|will| {
             let publisher =
                 Publisher { client_id: Some(client_id.clone()), principal: principal.cloned() };
             let message = will_message(will, Arc::new(publisher), now.wall);
             (will.delay_s.min(session_expiry_s), Arc::new(message))
         });
-        let opening = Opening {
-            client_id: &client_id,
-            principal,
-            ip: credentials.peer.ip(),
-            session_identifier: u128::from_be_bytes(random::bytes(&*shared.random)),
-            clean_start: connect.clean_start,
-            session_expiry_s,
-            will,
-        };
         let opened = shared.clients.open(&opening, now).await;
         let (client, resumed) =
             opened.map_err(|occupied| Refusal::Unavailable(occupied.to_string()))?;
@@ -295,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let is_durable = client.queue().session().is_some();
         self.client = Some(client);
         Ok(Opened {
-            client_id,
+            client_id: client_id.clone(),
             identity,
             resumed,
             is_durable,
@@ -435,7 +456,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // [MQTT-3.1.2-24]
         let fits = self.output.len() - start <= self.packet_bytes_max as usize;
         if encoded.is_ok() && fits {
-            self.shared.config.metrics.messages_sent.increment();
+            self.shared.metrics.messages_sent.increment();
         } else {
             self.output.truncate(start);
             self.session.handle_undeliverable(delivered);
@@ -586,8 +607,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 SPARE_BUFFER.set(buffer);
             }
         }
-        if let (None, Some(client)) = (self.armed_until, &self.client)
-            && let Some(deadline) = self.session.poll_timeout()
+        if let (Some(client), Some(deadline)) = (&self.client, self.session.poll_timeout())
+            && self.armed_until.is_none_or(|until| deadline + WHEEL_STEP < until)
         {
             self.armed_until = Some(self.shared.wheel.arm(deadline, client.queue()));
         }
@@ -607,23 +628,67 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn leave(&mut self) {
         let now = self.now();
         let ended = self.session.end(now);
+        let is_told = ended.reason.is_some_and(|reason| reason != Reason::Success)
+            && !self.shared.stop.is_cancelled();
         if let (Some(client), Some(left)) = (self.client.take(), ended.left) {
             tracing::debug!(?client, reason = ?ended.reason, "disconnected");
             client.close(now, ended.reason, left);
         }
+        let deadline = Box::pin(tokio::time::sleep(FAREWELL_TIMEOUT));
+        self.farewell = Some(Box::new(Farewell { deadline, is_told, is_shut: false }));
     }
 
     /// Sends what is left and closes; a peer that takes neither in time is none of ours any more.
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.farewell.as_mut();
-        if deadline.is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+        let Some(mut farewell) = self.farewell.take() else { return Poll::Ready(()) };
+        if farewell.deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        if ready!(self.poll_send(context)).is_ok() {
-            let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(context));
+        let ended = self.poll_end(context, &mut farewell);
+        self.farewell = Some(farewell);
+        ended
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>, farewell: &mut Farewell) -> Poll<()> {
+        if !farewell.is_shut {
+            let sent = ready!(self.poll_send(context)).is_ok()
+                && ready!(Pin::new(&mut self.socket).poll_shutdown(context)).is_ok();
+            if !sent || !farewell.is_told {
+                return Poll::Ready(());
+            }
+            farewell.is_shut = true;
         }
+        while !ready!(self.poll_drain(context)) {}
         Poll::Ready(())
     }
+
+    /// Reads and forgets; true at the end.
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut buffer = READ_BUFFER.take();
+        buffer.resize(READ_BUFFER_BYTES, 0);
+        let mut read = ReadBuf::new(&mut buffer);
+        let result = Pin::new(&mut self.socket).poll_read(context, &mut read);
+        let is_end = read.filled().is_empty();
+        READ_BUFFER.set(buffer);
+        result.map(|result| result.is_err() || is_end)
+    }
+}
+
+/// Who the client is, if it may connect with what it wants.
+async fn identify(
+    shared: &Shared,
+    connect: &Connect,
+    credentials: &Credentials,
+) -> Result<Identity, Refusal> {
+    if let Some((method, _)) = &connect.authentication {
+        return Err(Refusal::BadMethod(method.to_string()));
+    }
+    let identity = shared.authenticator.authenticate(credentials).await?;
+    if !Session::allows_will(connect, &identity.permissions) {
+        shared.metrics.publish_denied.increment();
+        return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
+    }
+    Ok(identity)
 }
 
 /// The packet without its text for people; `None` when it has none.

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod connection;
 pub mod http;
 pub mod listener;
+pub mod threads;
 pub mod timer;
 pub mod tls;
 mod websocket;

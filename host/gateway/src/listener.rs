@@ -9,6 +9,7 @@ use crate::connection::{self, Connection, Origin};
 use crate::http::{self, Service};
 use crate::tls;
 use bytes::Bytes;
+use gnomon_core::session;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +48,8 @@ pub struct ListenerConfig {
     pub tls: Option<Arc<ServerConfig>>,
     /// Plain TCP beyond loopback.
     pub insecure: bool,
+    /// Limits and habits of MQTT on this listener.
+    pub session: Arc<session::Config>,
     /// Policy for clients without credentials.
     pub anonymous_policy: Option<Arc<str>>,
     /// Connections at the same time; more wait.
@@ -88,8 +91,9 @@ pub enum ListenError {
 pub struct Listener {
     /// The address, with the port that was taken.
     pub address: SocketAddr,
-    socket: TcpListener,
-    config: ListenerConfig,
+    socket: std::net::TcpListener,
+    config: Arc<ListenerConfig>,
+    slots: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -103,12 +107,13 @@ impl Listener {
             return Err(ListenError::Insecure { name, bind });
         }
         let bound = async {
-            let socket = TcpListener::bind(bind).await?;
+            let socket = TcpListener::bind(bind).await?.into_std()?;
             let address = socket.local_addr()?;
             Ok((socket, address))
         };
+        let slots = Arc::new(Semaphore::new(config.connections_max));
         match bound.await {
-            Ok((socket, address)) => Ok(Self { address, socket, config }),
+            Ok((socket, address)) => Ok(Self { address, socket, config: Arc::new(config), slots }),
             Err(source) => {
                 let hint = bind_hint(&source, bind);
                 Err(ListenError::Bind { name, bind, hint, source })
@@ -116,17 +121,52 @@ impl Listener {
         }
     }
 
-    /// Accepts until `stop`; connections run on in `tasks`. Until its CONNECT is answered, and
-    /// while it speaks HTTP, a connection ends with `cut`; afterwards soon after it is told to.
+    /// True for MQTT without HTTP before it: its connections belong on
+    /// [`crate::threads::Threads`].
+    pub fn is_mqtt(&self) -> bool {
+        matches!(self.config.protocol, Protocol::Mqtt(_))
+    }
+
+    /// One more accept loop on the address, for a thread of its own.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn acceptor(&self) -> Result<Acceptor, ListenError> {
+        let socket = self.socket.try_clone().map_err(|source| ListenError::Bind {
+            name: self.config.name.clone(),
+            bind: self.address,
+            hint: source.to_string(),
+            source,
+        })?;
+        Ok(Acceptor { socket, config: self.config.clone(), slots: self.slots.clone() })
+    }
+}
+
+/// An accept loop of a listener.
+pub struct Acceptor {
+    socket: std::net::TcpListener,
+    config: Arc<ListenerConfig>,
+    slots: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    /// Accepts until `stop`; connections run on in `tasks`, on the thread that this runs on. Until
+    /// its CONNECT is answered, and while it speaks HTTP, a connection ends with `cut`; afterwards
+    /// soon after it is told to.
     pub async fn run(self, stop: CancellationToken, cut: CancellationToken, tasks: TaskTracker) {
-        let slots = Arc::new(Semaphore::new(self.config.connections_max));
-        let config = Arc::new(self.config);
+        let Self { socket, config, slots } = self;
+        let socket = match TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                return tracing::error!(listener = %config.name, %error, "cannot accept connections");
+            }
+        };
         loop {
             let accepted = tokio::select! {
                 biased; // Stop must win over a flood of connections.
                 () = stop.cancelled() => return,
                 // Cancel-safe: a slot or a connection that was not taken stays where it is.
-                accepted = accept(&self.socket, &slots) => accepted,
+                accepted = accept(&socket, &slots) => accepted,
             };
             match accepted {
                 Ok((socket, peer, slot)) => {
@@ -191,6 +231,7 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, pla
     let mut origin = Origin {
         peer,
         listener: config.name.clone(),
+        session: config.session.clone(),
         anonymous_policy: config.anonymous_policy.clone(),
         server_name: None,
         certificate: None,

@@ -5,9 +5,9 @@
 //! No timer waits for more writes: while one commit syncs the disk the next batch gathers.
 //! Runs on a thread of its own, because a commit blocks for as long as the disk takes.
 
-use crate::engine::{Closed, OpenDatabase};
+use crate::engine::{Closed, OpenDatabase, RECORDS, TABLES};
 use crate::envelope;
-use crate::file::{self, Cause, Create, Opener, RECORDS, cause};
+use crate::file::{self, Cause, Create, Opener, cause};
 use bytes::Bytes;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::storage::{Change, Expect, Key, Revision, StoreError};
@@ -200,8 +200,9 @@ impl Committer {
     fn reopen(&mut self, cause: &Cause) -> Result<(), Cause> {
         // Closed first: redb holds a lock on the file.
         self.open.replace(Err(cause.clone()));
-        let (database, revision) = file::open(&self.opener, &self.path, Create::Never)
+        let (database, revision) = file::open(&self.opener, &self.path, Create::Never, TABLES)
             .map_err(|e| Arc::new(e) as Cause)?;
+        let revision = Revision(revision);
         self.open.replace(Ok(database));
         self.revision = revision;
         // Whether a commit whose sync failed is durable shows only now.
@@ -232,7 +233,10 @@ struct Applied {
 
 /// Applies the batch in one transaction; a batch without changes costs no commit.
 fn write(database: &Database, batch: &Batch, applied: &mut Applied) -> Result<(), Cause> {
-    let transaction = file::begin(database)?;
+    let mut transaction = database.begin_write().map_err(cause)?;
+    // Opening after a crash then takes 10 ms instead of 3 s per million keys; no cost from a
+    // hundred writes per commit up. Durability is redb's default: immediate.
+    transaction.set_quick_repair(true);
     {
         let mut records = transaction.open_table(RECORDS).map_err(cause)?;
         let mut buffer = Vec::new();
@@ -244,7 +248,7 @@ fn write(database: &Database, batch: &Batch, applied: &mut Applied) -> Result<()
     if applied.changes.is_empty() && !batch.probe {
         return transaction.abort().map_err(cause);
     }
-    file::set_revision(&transaction, applied.revision)?;
+    file::set_counter(&transaction, applied.revision.0)?;
     transaction.commit().map_err(cause)
 }
 

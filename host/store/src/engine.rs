@@ -6,8 +6,9 @@
 
 use crate::committer::{Committer, Request, Write};
 use crate::envelope;
-use crate::file::{self, Cause, Create, OpenError, Opener, RECORDS, cause};
+use crate::file::{self, Cause, Create, Definition, OpenError, Opener, Tables, cause};
 use crate::folder::FolderLock;
+use crate::journal::RedbJournal;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gnomon_core::metrics::Metrics;
@@ -16,12 +17,18 @@ use gnomon_core::storage::{
 };
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 const FILE: &str = "meta.redb";
+
+/// Key to [`crate::envelope`]: everything that is stored.
+pub(crate) const RECORDS: Definition = Definition::new("records");
+
+/// What makes the file.
+pub(crate) const TABLES: Tables = &[RECORDS];
 
 /// Writes that wait for the committer; when so many wait, the next caller waits for room.
 ///
@@ -63,6 +70,7 @@ pub struct RedbStore {
     open: Arc<OpenDatabase>,
     changes: broadcast::WeakSender<Change>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    folder: PathBuf,
 }
 
 /// The open database, or why there is none; the committer replaces it.
@@ -108,16 +116,7 @@ impl RedbStore {
         options: &Options,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
-        let cache_bytes = options.cache_bytes;
-        let opener = move |path: &Path, create| {
-            let mut builder = Database::builder();
-            builder.set_cache_size(cache_bytes);
-            match create {
-                Create::IfMissing => builder.create(path),
-                Create::Never => builder.open(path),
-            }
-        };
-        Self::open_with(folder, Box::new(opener), metrics)
+        Self::open_with(folder, file::on_disk(options.cache_bytes), metrics)
     }
 
     pub(crate) fn open_with(
@@ -127,13 +126,20 @@ impl RedbStore {
     ) -> Result<Self, OpenError> {
         let lock = FolderLock::take(folder)?;
         let path = folder.join(FILE);
-        let (database, revision) = file::open(&opener, &path, Create::IfMissing)?;
+        let (database, revision) = file::open(&opener, &path, Create::IfMissing, TABLES)?;
         let open = Arc::new(OpenDatabase(RwLock::new(Ok(database))));
         let (requests, queue) = mpsc::channel(QUEUE_WRITES_MAX);
         let changes = broadcast::Sender::new(WATCH_CHANGES_MAX);
         let weak_changes = changes.downgrade();
-        let committer =
-            Committer::new(queue, open.clone(), opener, path.clone(), revision, changes, metrics);
+        let committer = Committer::new(
+            queue,
+            open.clone(),
+            opener,
+            path.clone(),
+            Revision(revision),
+            changes,
+            metrics,
+        );
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
@@ -148,7 +154,17 @@ impl RedbStore {
             open,
             changes: weak_changes,
             thread: Mutex::new(Some(thread)),
+            folder: folder.into(),
         })
+    }
+
+    /// Opens the journal in the same folder, makes it when it is missing. It is to be dropped
+    /// before the store is closed, which frees the folder for another host.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_journal(&self) -> Result<RedbJournal, OpenError> {
+        RedbJournal::open(&self.folder)
     }
 
     /// Commits what waits, closes the file and frees the folder. Later calls do nothing; other
@@ -253,18 +269,14 @@ fn scan(
     after: Option<&Key>,
     limit: usize,
 ) -> Result<Vec<Record>, Cause> {
-    let start = match after {
-        Some(after) if after > prefix => Bound::Excluded(after.as_str().as_bytes()),
-        _ => Bound::Included(prefix.as_str().as_bytes()),
-    };
+    let range = (file::start(prefix, after), Bound::Unbounded);
     let mut found = Vec::new();
-    for entry in records(database)?.range::<&[u8]>((start, Bound::Unbounded)).map_err(cause)? {
+    for entry in records(database)?.range::<&[u8]>(range).map_err(cause)? {
         let (key, stored) = entry.map_err(cause)?;
         if found.len() == limit || !key.value().starts_with(prefix.as_str().as_bytes()) {
             break;
         }
-        let key = std::str::from_utf8(key.value()).map_err(|error| Arc::new(error) as Cause)?;
-        found.push(record(Key::from_text(key), stored.value())?);
+        found.push(record(file::key(key.value())?, stored.value())?);
     }
     Ok(found)
 }

@@ -1,10 +1,11 @@
-//! Tests of the engine on a file that fails like a full or broken disk.
+//! Tests of both engines on a file that fails like a full or broken disk.
 
 use crate::engine::RedbStore;
-use crate::file::Create;
+use crate::file::{Create, Opener};
+use crate::journal::RedbJournal;
 use bytes::Bytes;
 use gnomon_core::metrics::Metrics;
-use gnomon_core::storage::{Expect, Key, Storage, StoreError, Watched};
+use gnomon_core::storage::{Commit, Expect, Journal, Key, Storage, StoreError, Watched};
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
 use std::fs::File;
@@ -69,6 +70,17 @@ impl StorageBackend for FailingFile {
     }
 }
 
+/// Opens files that fail as the mode says.
+fn opener(mode: &Arc<AtomicU8>) -> Opener {
+    let mode = mode.clone();
+    Box::new(move |path: &Path, create| {
+        let mut options = File::options();
+        options.read(true).write(true).create(create == Create::IfMissing);
+        let file = FileBackend::new(options.open(path)?)?;
+        Database::builder().create_with_backend(FailingFile { file, mode: mode.clone() })
+    })
+}
+
 struct Bed {
     store: RedbStore,
     mode: Arc<AtomicU8>,
@@ -81,14 +93,7 @@ impl Bed {
         let folder = tempfile::tempdir().unwrap();
         let mode = Arc::new(AtomicU8::new(WORKS));
         let metrics = Arc::new(Metrics::default());
-        let file_mode = mode.clone();
-        let opener = move |path: &Path, create| {
-            let mut options = File::options();
-            options.read(true).write(true).create(create == Create::IfMissing);
-            let file = FileBackend::new(options.open(path)?)?;
-            Database::builder().create_with_backend(FailingFile { file, mode: file_mode.clone() })
-        };
-        let store = RedbStore::open_with(folder.path(), Box::new(opener), metrics.clone()).unwrap();
+        let store = RedbStore::open_with(folder.path(), opener(&mode), metrics.clone()).unwrap();
         Self { store, mode, metrics, _folder: folder }
     }
 
@@ -197,4 +202,55 @@ async fn a_store_that_fails_can_be_closed() {
     assert_unavailable(bed.put(0, 10).await);
     bed.store.close().await;
     assert_unavailable(bed.put(0, 10).await);
+}
+
+/// A commit of as many bytes, its number as a document.
+fn commit(number: u64, len: usize) -> Commit {
+    let document = (Key::new("k", &[&number.to_string()]), Some(Bytes::new()));
+    Commit {
+        number,
+        record: Some(Bytes::from(vec![1; len])),
+        documents: vec![document],
+        ..Commit::default()
+    }
+}
+
+/// How many commits are there; each as a whole.
+fn committed(journal: &RedbJournal) -> u64 {
+    let records = journal.records(0, usize::MAX).unwrap();
+    assert!(records.iter().map(|(number, _)| *number).eq(1..=journal.last()));
+    let documents = journal.documents(&Key::prefix("k"), None, usize::MAX).unwrap();
+    assert_eq!(documents.len(), records.len());
+    journal.last()
+}
+
+#[test]
+fn a_journal_loses_nothing_on_any_failing_disk() {
+    for mode in [FULL, SYNC_FAILS, BROKEN] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(AtomicU8::new(WORKS));
+        let mut journal = RedbJournal::open_with(folder.path(), opener(&disk)).unwrap();
+        journal.commit(&commit(1, 10)).unwrap();
+        disk.store(mode, Ordering::SeqCst);
+        let mut acknowledged = 1;
+        // What redb has in reserve is used up first.
+        while journal.commit(&commit(acknowledged + 1, 1_024 * 1_024)).is_ok() {
+            acknowledged += 1;
+        }
+        assert_unavailable(journal.commit(&commit(acknowledged + 1, 10)));
+        assert_unavailable(journal.records(0, 1));
+        if mode != FULL {
+            assert_unavailable(journal.recover());
+            assert_unavailable(journal.documents(&Key::prefix("k"), None, 1));
+        }
+        assert_eq!(journal.last(), acknowledged);
+        disk.store(WORKS, Ordering::SeqCst);
+        let last = journal.recover().unwrap();
+        assert!([acknowledged, acknowledged + 1].contains(&last), "mode {mode}: {last}");
+        assert_eq!(committed(&journal), last);
+        journal.commit(&commit(last + 1, 10)).unwrap();
+        drop(journal);
+        let journal = RedbJournal::open_with(folder.path(), opener(&disk)).unwrap();
+        assert_eq!(committed(&journal), last + 1);
+    }
 }

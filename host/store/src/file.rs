@@ -1,23 +1,27 @@
-//! The database file: opening it, telling whether it is ours, and what is in it.
+//! A database file: opening it, telling whether it is ours, and its header.
 //!
-//! Two tables of bytes: `records` (key to [`crate::envelope`]) and `gnomon` (format version, last
-//! revision).
+//! A kind of file is the tables in it, all of bytes to bytes ([`Tables`]). Every kind has the table
+//! `gnomon` beside them, with the format and a counter that only grows.
 
-use gnomon_core::storage::Revision;
+use gnomon_core::storage::Key;
 use redb::{
     Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, WriteTransaction,
 };
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Everything that is stored.
-pub(crate) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
+/// A table of bytes.
+pub(crate) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-const HEADER: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("gnomon");
+/// The tables that make a kind of file.
+pub(crate) type Tables = &'static [Definition];
+
+const HEADER: Definition = TableDefinition::new("gnomon");
 const FORMAT_KEY: &[u8] = b"format";
-const REVISION_KEY: &[u8] = b"revision";
+const COUNTER_KEY: &[u8] = b"revision";
 
-/// Grows when tables, keys or the envelope change in a way that an older host would misread.
+/// Grows when tables, keys or values of a file change in a way that an older host would misread.
 const FORMAT: u8 = 1;
 
 /// What made an engine fail; shared by everyone it is told to.
@@ -92,12 +96,25 @@ pub enum OpenError {
     },
 }
 
-/// Opens the file, checks that it is ours, and tells the last revision in it.
+/// An opener of files on the disk, with memory for so many bytes of their pages.
+pub(crate) fn on_disk(cache_bytes: usize) -> Opener {
+    Box::new(move |path, create| {
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        match create {
+            Create::IfMissing => builder.create(path),
+            Create::Never => builder.open(path),
+        }
+    })
+}
+
+/// Opens the file, checks that it is ours and of this kind, and tells its counter.
 pub(crate) fn open(
     opener: &Opener,
     file: &Path,
     create: Create,
-) -> Result<(Database, Revision), OpenError> {
+    tables: Tables,
+) -> Result<(Database, u64), OpenError> {
     let failed = |source: Cause| OpenError::Engine { file: file.into(), source };
     let database = opener(file, create).map_err(|error| match error {
         DatabaseError::Storage(StorageError::Io(error))
@@ -111,10 +128,10 @@ pub(crate) fn open(
         error => failed(cause(error)),
     })?;
     if create == Create::IfMissing && is_empty(&database).map_err(failed)? {
-        lay_out(&database).map_err(failed)?;
+        lay_out(&database, tables).map_err(failed)?;
     }
-    let revision = check_header(&database, file)?;
-    Ok((database, revision))
+    let counter = check(&database, file, tables)?;
+    Ok((database, counter))
 }
 
 /// True for a file just made, or one whose first commit did not happen.
@@ -123,24 +140,29 @@ fn is_empty(database: &Database) -> Result<bool, Cause> {
     Ok(transaction.list_tables().map_err(cause)?.next().is_none())
 }
 
-fn lay_out(database: &Database) -> Result<(), Cause> {
-    let transaction = begin(database)?;
-    transaction.open_table(RECORDS).map_err(cause)?;
+fn lay_out(database: &Database, tables: Tables) -> Result<(), Cause> {
+    let transaction = database.begin_write().map_err(cause)?;
+    for table in tables {
+        transaction.open_table(*table).map_err(cause)?;
+    }
     let mut header = transaction.open_table(HEADER).map_err(cause)?;
     header.insert(FORMAT_KEY, [FORMAT].as_slice()).map_err(cause)?;
     drop(header);
-    set_revision(&transaction, Revision(0))?;
+    set_counter(&transaction, 0)?;
     transaction.commit().map_err(cause)
 }
 
-fn check_header(database: &Database, file: &Path) -> Result<Revision, OpenError> {
+fn check(database: &Database, file: &Path, tables: Tables) -> Result<u64, OpenError> {
     let failed = |source: Cause| OpenError::Engine { file: file.into(), source };
     let not_ours = || OpenError::NotAStore { file: file.into() };
     let transaction = database.begin_read().map_err(|error| failed(cause(error)))?;
-    let header = transaction.open_table(HEADER).map_err(|error| match error {
-        redb::TableError::Storage(error) => failed(cause(error)),
-        _ => not_ours(),
-    })?;
+    let open = |table| {
+        transaction.open_table(table).map_err(|error| match error {
+            redb::TableError::Storage(error) => failed(cause(error)),
+            _ => not_ours(),
+        })
+    };
+    let header = open(HEADER)?;
     let read = |key: &'static [u8]| match header.get(key) {
         Ok(Some(value)) => Ok(value.value().to_vec()),
         Ok(None) => Err(not_ours()),
@@ -153,25 +175,30 @@ fn check_header(database: &Database, file: &Path) -> Result<Revision, OpenError>
         }
         _ => return Err(not_ours()),
     }
-    let revision = read(REVISION_KEY)?.try_into().map_err(|_| not_ours())?;
-    Ok(Revision(u64::from_be_bytes(revision)))
+    for table in tables {
+        open(*table)?;
+    }
+    let counter = read(COUNTER_KEY)?.try_into().map_err(|_| not_ours())?;
+    Ok(u64::from_be_bytes(counter))
 }
 
-/// Begins a durable write transaction.
-pub(crate) fn begin(database: &Database) -> Result<WriteTransaction, Cause> {
-    let mut transaction = database.begin_write().map_err(cause)?;
-    // Opening after a crash then takes 10 ms instead of 3 s per million keys; no cost from a
-    // hundred writes per commit up. Durability is redb's default: immediate.
-    transaction.set_quick_repair(true);
-    Ok(transaction)
-}
-
-/// Keeps the last revision, so that revisions grow over the life of the store.
-pub(crate) fn set_revision(
-    transaction: &WriteTransaction,
-    revision: Revision,
-) -> Result<(), Cause> {
+/// Sets the header's counter: the last revision, or the number of the last commit.
+pub(crate) fn set_counter(transaction: &WriteTransaction, counter: u64) -> Result<(), Cause> {
     let mut header = transaction.open_table(HEADER).map_err(cause)?;
-    header.insert(REVISION_KEY, revision.0.to_be_bytes().as_slice()).map_err(cause)?;
+    header.insert(COUNTER_KEY, counter.to_be_bytes().as_slice()).map_err(cause)?;
     Ok(())
+}
+
+/// Where a scan of keys under the prefix begins.
+pub(crate) fn start<'a>(prefix: &'a Key, after: Option<&'a Key>) -> Bound<&'a [u8]> {
+    match after {
+        Some(after) if after > prefix => Bound::Excluded(after.as_str().as_bytes()),
+        _ => Bound::Included(prefix.as_str().as_bytes()),
+    }
+}
+
+/// A key as it is stored.
+pub(crate) fn key(stored: &[u8]) -> Result<Key, Cause> {
+    let text = std::str::from_utf8(stored).map_err(|error| Arc::new(error) as Cause)?;
+    Ok(Key::from_text(text))
 }

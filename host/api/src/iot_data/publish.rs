@@ -16,6 +16,7 @@ use gnomon_core::packet::UserProperties;
 use gnomon_core::policy::{Action, Resource};
 use gnomon_core::random;
 use gnomon_core::session::reserved;
+use gnomon_core::storage::Durability;
 use gnomon_core::topic::TopicName;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -51,19 +52,33 @@ async fn publish(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
             format!("the payload has more than {payload_bytes_max} bytes"),
         ));
     }
-    if call.query_as::<bool>("retain")?.unwrap_or(false) {
-        return Err(ApiError::new(
-            Exception::NotImplemented,
-            "retained messages are not implemented by this version of Gnomon; leave retain out",
-        ));
+    let retain = call.query_as("retain")?.unwrap_or(false);
+    if retain {
+        let verdict = call.caller.check(Action::RetainPublish, Resource::Topic(topic.as_str()));
+        verdict.inspect_err(|_| services.metrics.publish_denied.increment())?;
     }
     let publisher = Publisher { client_id: None, principal: call.caller.principal.clone() };
     let message = Arc::new(Message {
         qos: qos(call)?,
+        retain,
         properties: properties(services, call)?.map(Box::new),
         ..Message::new(topic, call.body.clone(), Arc::new(publisher), services.clock.wall())
     });
-    services.broker.publish(&message, &mut Wakes::default());
+    // The wakes are run at the end of the statement, before the wait.
+    let published = services.broker.publish(&message, &mut Wakes::default());
+    match published.durability {
+        Durability::At(position) if !services.broker.log().wait(position).await => {
+            return Err(ApiError::new(Exception::InternalFailure, "the host is stopping"));
+        }
+        Durability::Refused => {
+            return Err(ApiError::new(
+                Exception::Throttling,
+                "the message was not taken: too many or too large retained messages, or too much \
+                 waits for the disk",
+            ));
+        }
+        Durability::At(_) | Durability::Done => {}
+    }
     Answer::members(&Body { message: "OK", trace_id: random::uuid(&*services.random) })
 }
 
@@ -80,7 +95,7 @@ fn topic(services: &Services, text: &str) -> Result<TopicName, ApiError> {
     Ok(topic)
 }
 
-fn topic_name(services: &Services, text: &str) -> Result<TopicName, ApiError> {
+pub(super) fn topic_name(services: &Services, text: &str) -> Result<TopicName, ApiError> {
     let limits = &services.limits;
     if !limits.allow_topic(text) {
         return Err(ApiError::invalid_request(format!(
@@ -297,7 +312,7 @@ mod tests {
             ("/topics/%24SYS%2Fuptime", &[], "ForbiddenException"),
             ("/topics/a?qos=2", &[], "InvalidRequestException"),
             ("/topics/a?qos=0&qos=1", &[], "InvalidRequestException"),
-            ("/topics/a?retain=true", &[], "NotImplementedException"),
+            ("/topics/a?retain=1", &[], "InvalidRequestException"),
             ("/topics/a?messageExpiry=-1", &[], "InvalidRequestException"),
             ("/topics/a", &[(property, "W10")], "InvalidRequestException"),
             ("/topics/a", &[("x-amz-mqtt5-correlation-data", &long)], "InvalidRequestException"),

@@ -14,7 +14,7 @@ use crate::time::Now;
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) struct Active {
     pub(super) version: Version,
@@ -48,6 +48,17 @@ pub(super) struct Active {
     committed: Position,
     /// QoS 1 messages of the client that were not acknowledged yet.
     pub(super) unanswered: usize,
+    /// `None` when the client may publish as fast as it can.
+    rate: Option<Box<Rate>>,
+}
+
+/// How fast a client publishes.
+struct Rate {
+    /// Of the second that is counted.
+    start: Instant,
+    publishes: u32,
+    /// Nothing more is taken until the next tick after this.
+    paused_at: Option<Instant>,
 }
 
 /// What a client may do on a topic.
@@ -113,6 +124,35 @@ impl Active {
             answers: VecDeque::new(),
             committed: opened.committed,
             unanswered: 0,
+            rate: (limits.publishes_per_second > 0)
+                .then(|| Box::new(Rate { start: now.instant, publishes: 0, paused_at: None })),
+        }
+    }
+
+    /// Counts a PUBLISH; true when it is the last one that is taken in this second.
+    pub(super) fn count_publish(&mut self, now: Now, per_second: u32) -> bool {
+        let Some(rate) = &mut self.rate else { return false };
+        if now.instant.saturating_duration_since(rate.start) >= Duration::from_secs(1) {
+            rate.start = now.instant;
+            rate.publishes = 0;
+        }
+        rate.publishes += 1;
+        let is_last = rate.publishes >= per_second && rate.paused_at.is_none();
+        if is_last {
+            rate.paused_at = Some(now.instant);
+        }
+        is_last
+    }
+
+    /// Since when the client has to wait with its next PUBLISH.
+    pub(super) fn paused_at(&self) -> Option<Instant> {
+        self.rate.as_ref().and_then(|rate| rate.paused_at)
+    }
+
+    /// A second has ended.
+    pub(super) fn go_on(&mut self, now: Now) {
+        if let Some(rate) = &mut self.rate {
+            **rate = Rate { start: now.instant, publishes: 0, paused_at: None };
         }
     }
 

@@ -117,6 +117,9 @@ impl Session {
         let Phase::Active(active) = &mut self.phase else { return Ok(()) };
         let limits = &self.config.limits;
         self.config.metrics.messages_received.increment();
+        if active.count_publish(now, limits.publishes_per_second) {
+            self.config.metrics.publishes_paused.increment();
+        }
         let topic = active.resolve(publish.topic, publish.topic_alias, limits)?;
         if publish.qos == QoS::ExactlyOnce && self.config.compat == Compat::Aws {
             return Err(error(Reason::QoSNotSupported, "PUBLISH with QoS 2"));
