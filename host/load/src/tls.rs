@@ -143,6 +143,6 @@ impl ClientSessionStore for Tickets {
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.lock().tickets.pop_back()
+        self.lock().tickets.pop_front()
     }
 }
