@@ -48,6 +48,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Put load on a MQTT broker, this one or any other, and measure what arrives and when.
+    Bench(Box<gnomon_load::Options>),
 }
 
 #[derive(Args)]
@@ -123,6 +125,7 @@ pub fn run() -> ExitCode {
         Command::Key(Key::Create { folder, role }) => block_on(key_create(&folder, role.into())),
         Command::Key(Key::List { folder }) => block_on(key_list(&folder)),
         Command::Limits { json } => limits(json),
+        Command::Bench(options) => bench(&options),
     };
     result.unwrap_or_else(|error| {
         complain(&*error);
@@ -226,6 +229,12 @@ fn limits(as_json: bool) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn bench(options: &gnomon_load::Options) -> Result<ExitCode> {
+    let report = gnomon_load::run(options)?;
+    show_text(&if options.json { report.to_json() } else { report.to_string() });
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {

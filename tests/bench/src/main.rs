@@ -2,12 +2,17 @@
 //!
 //! In: what to measure, and for how long. Out: tables for people, or `--json` for programs.
 //! Asserts no times: figures of different machines do not compare, a ratio within one run does.
-//! Reading order: `broker` (with `mqtt`, the load, and `process`, the brokers), `rules`,
-//! `shadow`, `wasm`; `table` prints.
+//! Reading order: `broker`, `connections` and `durable` (with `load`, and `process`, the brokers),
+//! `matching`, `rules`, `shadow`, `wasm`; `disk` is what the durable ones are compared with,
+//! `table` prints.
 
 mod broker;
+mod connections;
 mod cpu;
-mod mqtt;
+mod disk;
+mod durable;
+mod load;
+mod matching;
 mod process;
 mod rules;
 mod shadow;
@@ -15,6 +20,7 @@ mod table;
 mod wasm;
 
 use clap::{Parser, ValueEnum};
+use process::Kind;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,10 +40,10 @@ struct Arguments {
     /// Print one JSON document instead of tables.
     #[arg(long)]
     json: bool,
-    /// Seconds that one case is measured.
+    /// Seconds that one case is measured; connects are counted instead.
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
-    /// Rounds of the broker's cases; the median is shown.
+    /// Rounds of the cases beside mosquitto; the median is shown.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
     /// The host to measure; by default the binary `gnomon` beside this one.
@@ -51,8 +57,14 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// CPU per million messages and memory per connection, beside mosquitto.
+    /// CPU per million messages, and latency at half load, beside mosquitto.
     Broker,
+    /// CPU per connect and memory per connection, plain and with TLS, beside mosquitto.
+    Connections,
+    /// Messages to durable sessions per second, beside the disk's own rate.
+    Durable,
+    /// Finding what matches among 100,000 subscriptions and retained messages.
+    Matching,
     /// Evaluations of Rules SQL per CPU second, beside native code.
     Rules,
     /// Durable shadow updates per second, beside the disk's own rate.
@@ -91,20 +103,36 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
     }
     let measured = Duration::from_secs_f64(arguments.seconds);
     let is_asked = |what| arguments.what == what || arguments.what == What::All;
+    let gnomon = || Kind::find_gnomon(arguments.gnomon.as_deref());
+    // mosquitto first where it is installed: the others are compared with it.
+    let brokers = || {
+        Ok::<_, Box<dyn Error + Send + Sync>>(
+            Kind::find_mosquitto().into_iter().chain([gnomon()?]).collect::<Vec<_>>(),
+        )
+    };
+    let folder = || match &arguments.folder {
+        Some(folder) => Ok(folder.clone()),
+        None => std::env::current_exe().map(|path| path.with_file_name("")),
+    };
     let mut tables = Vec::new();
     if is_asked(What::Broker) {
         let plan = broker::Plan { measured, rounds: arguments.rounds };
-        tables.extend(broker::measure(&plan, arguments.gnomon.as_deref())?);
+        tables.extend(broker::measure(&plan, &brokers()?)?);
+    }
+    if is_asked(What::Connections) {
+        tables.extend(connections::measure(arguments.rounds, &brokers()?)?);
+    }
+    if is_asked(What::Durable) {
+        tables.push(durable::measure(measured, &gnomon()?, &folder()?)?);
+    }
+    if is_asked(What::Matching) {
+        tables.extend(matching::measure(measured)?);
     }
     if is_asked(What::Rules) {
         tables.push(rules::measure(measured)?);
     }
     if is_asked(What::Shadow) {
-        let folder = match &arguments.folder {
-            Some(folder) => folder.clone(),
-            None => std::env::current_exe()?.with_file_name(""),
-        };
-        tables.push(shadow::measure(measured, &folder)?);
+        tables.push(shadow::measure(measured, &folder()?)?);
     }
     if is_asked(What::Wasm) {
         tables.push(wasm::measure(measured)?);

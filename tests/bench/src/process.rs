@@ -1,13 +1,17 @@
 //! The brokers as processes: started with a configuration of our own on loopback, measured
 //! through `/proc`, ended when dropped.
 //!
-//! In: which broker. Out: its address, CPU time and resident memory.
-//! Not here: what is done with it (`broker`, `mqtt`).
+//! In: which broker. Out: its addresses, CPU time and resident memory. Each has a plain listener
+//! and one with mutual TLS, whose certificate every client of the load uses.
+//! Not here: what is done with it (`load` and whoever uses it).
 
 use crate::Result;
+use crate::disk::temporary;
 use gnomon_api::Client;
 use gnomon_core::time::{Clock, SystemClock};
+use gnomon_load::Options;
 use http::Method;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde::Deserialize;
 use serde_json::json;
 use std::fs::{self, File};
@@ -76,9 +80,15 @@ impl Kind {
         }
     }
 
-    /// Starts the broker and waits until it takes connections.
+    /// Starts the broker and waits until it takes connections; its data is in the system's
+    /// temporary folder.
     pub async fn start(&self) -> Result<Process> {
-        let folder = tempfile::Builder::new().prefix("gnomon-bench-").tempdir()?;
+        self.start_in(&std::env::temp_dir()).await
+    }
+
+    /// As [`Kind::start`], with its data in a folder that matters.
+    pub async fn start_in(&self, folder: &Path) -> Result<Process> {
+        let folder = temporary(folder)?;
         match self {
             Self::Mosquitto(binary) => start_mosquitto(binary, folder).await,
             Self::Gnomon(binary) => start_gnomon(binary, folder).await,
@@ -90,13 +100,27 @@ impl Kind {
 pub struct Process {
     child: Child,
     address: SocketAddr,
+    tls_address: SocketAddr,
     folder: TempDir,
 }
 
 impl Process {
-    /// Where it takes MQTT without TLS and credentials.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Options of a load on the listener without TLS and credentials.
+    pub fn plain(&self) -> Options {
+        Options { url: format!("mqtt://{}", self.address), quiet: true, ..Options::default() }
+    }
+
+    /// Options of a load on the listener with mutual TLS.
+    pub fn tls(&self) -> Options {
+        let file = |name| Some(self.folder.path().join(name));
+        Options {
+            url: format!("mqtts://{}", self.tls_address),
+            ca: file(CA),
+            cert: file(CLIENT),
+            key: file(CLIENT_KEY),
+            server_name: Some("localhost".into()),
+            ..self.plain()
+        }
     }
 
     /// CPU time that the process has taken so far, of all its threads, in steps of 10 ms.
@@ -116,11 +140,15 @@ impl Process {
         Ok(kib * 1_024)
     }
 
-    fn spawn(command: &mut Command, folder: TempDir, address: SocketAddr) -> Result<Self> {
+    fn spawn(
+        command: &mut Command,
+        folder: TempDir,
+        [address, tls_address]: [SocketAddr; 2],
+    ) -> Result<Self> {
         let log = File::create(folder.path().join(LOG))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn()?;
-        Ok(Self { child, address, folder })
+        Ok(Self { child, address, tls_address, folder })
     }
 
     /// Waits until `ready` has an answer; fails when the process ends before.
@@ -153,21 +181,55 @@ impl Drop for Process {
 /// What a broker printed; shown when it does not start.
 const LOG: &str = "log";
 
+/// Whom clients trust, and what they prove who they are with: files in the folder of a broker.
+const CA: &str = "ca.pem";
+/// See [`CA`].
+const CLIENT: &str = "client.pem";
+/// See [`CA`].
+const CLIENT_KEY: &str = "client-key.pem";
+
 async fn start_mosquitto(binary: &Path, folder: TempDir) -> Result<Process> {
-    // It cannot choose a port itself; nobody else is likely to take this one in between.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // It cannot choose ports itself; nobody else is likely to take these in between.
+    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
+    let addresses = [free()?, free()?];
+    let [port, tls_port] = addresses.map(|address| address.port());
+    write_certificates(folder.path())?;
     let config = folder.path().join("mosquitto.conf");
+    let file = |name| folder.path().join(name).display().to_string();
+    let (ca, cert, key) = (file(CA), file("server.pem"), file("server-key.pem"));
     // As Gnomon: no disk, no log lines, no delayed packets; queues that the credit cannot fill.
+    // Started by root it would become a user who cannot read its keys.
     let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\n\
-         max_inflight_messages {INFLIGHT_MESSAGES}\nmax_queued_messages 0\nset_tcp_nodelay true\n"
+        "user root\nallow_anonymous true\npersistence false\nlog_type none\n\
+         max_inflight_messages {INFLIGHT_MESSAGES}\nmax_queued_messages 0\nset_tcp_nodelay true\n\
+         listener {port} 127.0.0.1\n\
+         listener {tls_port} 127.0.0.1\n\
+         cafile {ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true\n"
     );
     fs::write(&config, text)?;
-    let mut process = Process::spawn(Command::new(binary).arg("-c").arg(config), folder, address)?;
-    let connect = async |_: &Path| tokio::net::TcpStream::connect(address).await.ok();
+    let mut command = Command::new(binary);
+    let mut process = Process::spawn(command.arg("-c").arg(config), folder, addresses)?;
+    let connect = async |_: &Path| tokio::net::TcpStream::connect(addresses[1]).await.ok();
     process.wait_for(connect).await?;
     Ok(process)
+}
+
+/// A CA, the server's certificate and the clients', all with keys on P-256 as Gnomon makes them.
+fn write_certificates(folder: &Path) -> Result<()> {
+    let ca_key = KeyPair::generate()?;
+    let mut ca = CertificateParams::new(Vec::new())?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    fs::write(folder.join(CA), ca.self_signed(&ca_key)?.pem())?;
+    let issuer = Issuer::new(ca, ca_key);
+    for (certificate, key_file) in [("server.pem", "server-key.pem"), (CLIENT, CLIENT_KEY)] {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(vec!["localhost".into()])?;
+        // The CA has rcgen's default name; OpenSSL takes one with the same name for self-signed.
+        params.distinguished_name.push(DnType::CommonName, certificate);
+        fs::write(folder.join(certificate), params.signed_by(&key, &issuer)?.pem())?;
+        fs::write(folder.join(key_file), key.serialize_pem())?;
+    }
+    Ok(())
 }
 
 /// A plain listener on loopback beside the usual ones, all on ports that are free.
@@ -177,8 +239,10 @@ bind = "127.0.0.1:0"
 protocol = "mqtt"
 tls = false
 anonymous_policy = "BenchPolicy"
+connections_max = 20000
 [listeners.mqtt]
 bind = "127.0.0.1:0"
+connections_max = 20000
 [listeners.https]
 bind = "127.0.0.1:0"
 [listeners.api]
@@ -192,10 +256,12 @@ async fn start_gnomon(binary: &Path, folder: TempDir) -> Result<Process> {
     let mut command = Command::new(binary);
     command.arg("up").arg("--data").arg(&data).arg("--config").arg(config);
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut process = Process::spawn(&mut command, folder, nowhere)?;
+    let mut process = Process::spawn(&mut command, folder, [nowhere; 2])?;
     let status = process.wait_for(async |_| Status::ask(binary, &data)).await?;
-    create_policy(&data, status.listener("api")?).await?;
+    allow_clients(&data, status.listener("api")?, process.folder.path()).await?;
+    fs::copy(&status.ca_file, process.folder.path().join(CA))?;
     process.address = status.listener("bench")?;
+    process.tls_address = status.listener("mqtt")?;
     Ok(process)
 }
 
@@ -205,6 +271,8 @@ struct Status {
     ready: bool,
     #[serde(default)]
     listeners: Vec<StatusListener>,
+    #[serde(default)]
+    ca_file: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -229,8 +297,9 @@ impl Status {
     }
 }
 
-/// The policy of anonymous clients on the listener `bench`: everything.
-async fn create_policy(data: &Path, api: SocketAddr) -> Result<()> {
+/// A policy that allows everything: for anonymous clients on the listener `bench`, and for a
+/// certificate, which is written to `folder`.
+async fn allow_clients(data: &Path, api: SocketAddr, folder: &Path) -> Result<()> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct KeyFile {
@@ -248,6 +317,26 @@ async fn create_policy(data: &Path, api: SocketAddr) -> Result<()> {
     });
     let body = json!({ "policyDocument": document.to_string() }).to_string();
     client.call("iot", Method::POST, &["policies", "BenchPolicy"], &[], &[], body).await?;
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Certificate {
+        certificate_arn: String,
+        certificate_pem: String,
+        key_pair: Keys,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Keys {
+        private_key: String,
+    }
+    let active = [("setAsActive", "true")];
+    let made = client.call("iot", Method::POST, &["keys-and-certificate"], &active, &[], "");
+    let made: Certificate = serde_json::from_slice(&made.await?)?;
+    fs::write(folder.join(CLIENT), made.certificate_pem)?;
+    fs::write(folder.join(CLIENT_KEY), made.key_pair.private_key)?;
+    let body = json!({ "target": made.certificate_arn }).to_string();
+    client.call("iot", Method::PUT, &["target-policies", "BenchPolicy"], &[], &[], body).await?;
     Ok(())
 }
 

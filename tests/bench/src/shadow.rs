@@ -5,7 +5,8 @@
 //! what they gain over the disk's rate is what the group commit gives.
 //! Not here: MQTT (`broker` measures that); the updates enter where the REST API's do.
 
-use crate::table::{Cell, Table};
+use crate::disk::{Durations, append, temporary};
+use crate::table::Table;
 use crate::{Result, progress};
 use bytes::Bytes;
 use gnomon_core::broker::Broker;
@@ -15,8 +16,6 @@ use gnomon_core::metrics::Metrics;
 use gnomon_core::shadow::{Service, ShadowId};
 use gnomon_core::time::{Clock, SystemClock};
 use gnomon_store::{Options, RedbStore};
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,13 +36,13 @@ pub fn measure(measured: Duration, folder: &Path) -> Result<Table> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Half before and half after: a disk that slows down meets both.
     progress("shadow: append and fdatasync");
-    let mut raw = append(measured / 2, folder)?;
+    let mut raw = append(RAW_BYTES, measured / 2, folder)?;
     let mut updates = Vec::new();
     for (name, devices) in CASES {
         progress(&format!("shadow: {name}"));
         updates.push((name, runtime.block_on(update(devices, measured, folder))?));
     }
-    raw.join(append(measured / 2, folder)?);
+    raw.join(append(RAW_BYTES, measured / 2, folder)?);
 
     let raw_rate = raw.per_second();
     table.row(raw.into_row(&format!("raw append of {RAW_BYTES} B + fdatasync"), raw_rate));
@@ -52,65 +51,6 @@ pub fn measure(measured: Duration, folder: &Path) -> Result<Table> {
     }
     table.note("Every device has one update under way; p50 and p99 are until it is durable.");
     Ok(table)
-}
-
-/// How long operations took.
-#[derive(Default)]
-struct Durations {
-    each: Vec<Duration>,
-    /// From the first start to the last end.
-    wall: Duration,
-}
-
-impl Durations {
-    fn join(&mut self, other: Self) {
-        self.each.extend(other.each);
-        self.wall += other.wall;
-    }
-
-    fn per_second(&self) -> f64 {
-        self.each.len() as f64 / self.wall.as_secs_f64()
-    }
-
-    fn into_row(mut self, name: &str, raw_rate: f64) -> [Cell; 5] {
-        self.each.sort_unstable();
-        let rate = self.per_second();
-        let [p50, p99] = [50, 99].map(|percent| percentile(&self.each, percent));
-        [
-            name.into(),
-            Cell::Number(rate),
-            p50.map(millis).into(),
-            p99.map(millis).into(),
-            Cell::Number(rate / raw_rate),
-        ]
-    }
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-/// The smallest one that `percent` of them do not exceed.
-fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied()
-}
-
-/// What the disk itself can do: one small append after another, each made durable.
-fn append(measured: Duration, folder: &Path) -> Result<Durations> {
-    let folder = temporary(folder)?;
-    let mut file = File::create(folder.path().join("raw"))?;
-    let bytes = [0x55; RAW_BYTES];
-    let mut durations = Durations::default();
-    let start = SystemClock.now();
-    while start.elapsed() < measured {
-        let begin = SystemClock.now();
-        file.write_all(&bytes)?;
-        file.sync_data()?;
-        durations.each.push(begin.elapsed());
-    }
-    durations.wall = start.elapsed();
-    Ok(durations)
 }
 
 async fn update(devices: u32, measured: Duration, folder: &Path) -> Result<Durations> {
@@ -157,23 +97,5 @@ async fn device(service: Arc<Service>, id: ShadowId, end: Instant) -> Result<Vec
         if SystemClock.now() >= end {
             return Ok(durations);
         }
-    }
-}
-
-fn temporary(folder: &Path) -> Result<tempfile::TempDir> {
-    Ok(tempfile::Builder::new().prefix("gnomon-bench-").tempdir_in(folder)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_of_those_that_were_measured() {
-        let sorted: Vec<_> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!(percentile(&sorted, 50), Some(Duration::from_millis(100)));
-        assert_eq!(percentile(&sorted, 99), Some(Duration::from_millis(198)));
-        assert_eq!(percentile(&sorted[..1], 99), Some(Duration::from_millis(1)));
-        assert_eq!(percentile(&[], 50), None);
     }
 }

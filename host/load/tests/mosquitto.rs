@@ -1,0 +1,300 @@
+//! The load against a real broker, mosquitto, on loopback; skipped where it is not installed.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+use gnomon_load::{LoadError, Options, Plan, Protocol, Qos, Report, Shape, drive};
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Looks until a broker takes connections, 20 ms apart: ten seconds.
+const START_LOOKS: u32 = 500;
+
+struct Mosquitto {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Mosquitto {
+    /// Starts one with these lines in its configuration; none when it is not installed.
+    fn start(lines: impl FnOnce(&Path) -> String) -> Option<Self> {
+        // Debian installs it where the PATH of a user does not lead.
+        let binary = ["mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]
+            .into_iter()
+            .find(|path| {
+                let mut command = Command::new(path);
+                command.arg("-h").stdin(Stdio::null()).stdout(Stdio::null());
+                command.stderr(Stdio::null()).status().is_ok()
+            });
+        let Some(binary) = binary else {
+            eprintln!("skipped: mosquitto is not installed (Debian: apt install mosquitto)");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let port =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let config = folder.path().join("mosquitto.conf");
+        // It drops its privileges when root starts it, and could not read its keys any more.
+        let text = format!(
+            "user root\nlistener {port} 127.0.0.1\npersistence false\nlog_type none\n\
+             max_queued_messages 0\nset_tcp_nodelay true\n{}",
+            lines(folder.path())
+        );
+        fs::write(&config, text).unwrap();
+        let child = Command::new(binary).arg("-c").arg(config).stdin(Stdio::null()).spawn();
+        let broker = Self { child: child.unwrap(), port, folder };
+        for _ in 0..START_LOOKS {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return Some(broker);
+            }
+            sleep(Duration::from_millis(20));
+        }
+        panic!("mosquitto takes no connections");
+    }
+
+    fn anonymous() -> Option<Self> {
+        Self::start(|_| "allow_anonymous true\n".into())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    #[track_caller]
+    fn load(&self, options: Options) -> Report {
+        self.try_load(options).unwrap()
+    }
+
+    fn try_load(&self, options: Options) -> Result<Report, LoadError> {
+        let scheme = if options.ca.is_some() { "mqtts" } else { "mqtt" };
+        run(&Options { url: format!("{scheme}://127.0.0.1:{}", self.port), ..options })
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(options: &Options) -> Result<Report, LoadError> {
+    block_on(drive(Plan::new(options)?, &mut (), std::future::pending()))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn every_message_arrives_in_every_shape_version_and_qos() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    for protocol in [Protocol::V311, Protocol::V5] {
+        for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            for (shape, publishers, subscribers) in
+                [(Shape::Pairs, 5, 5), (Shape::FanIn, 7, 1), (Shape::FanOut, 1, 9)]
+            {
+                let report = broker.load(Options {
+                    protocol,
+                    qos,
+                    shape,
+                    publishers,
+                    subscribers,
+                    messages: Some(503),
+                    window: 10,
+                    ..Options::default()
+                });
+                let received = if shape == Shape::FanOut { 503 * 9 } else { 503 };
+                assert!(report.is_clean(), "{protocol:?} {qos:?} {shape:?}\n{report}");
+                assert_eq!((report.messages.sent, report.messages.received), (503, received));
+                let latency = report.latency_ms.unwrap();
+                assert!(latency.p50 > 0.0 && latency.max >= latency.p999, "{latency:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn large_payloads_and_small_ones_are_counted() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    for (payload, timed) in [(300_000, true), (16, true), (10, false)] {
+        let report = broker.load(Options {
+            payload,
+            qos: Qos::AtLeastOnce,
+            messages: Some(100),
+            ..Options::default()
+        });
+        assert!(report.is_clean(), "{report}");
+        assert_eq!((report.messages.received, report.latency_ms.is_some()), (100, timed));
+    }
+}
+
+#[test]
+fn a_rate_is_kept_and_a_duration_ends() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    let report = broker.load(Options {
+        publishers: 10,
+        subscribers: 10,
+        rate: 1_000.0,
+        duration: 1.0,
+        ..Options::default()
+    });
+    assert!(report.is_clean(), "{report}");
+    // Never more than the schedule has; how much less is the machine's matter.
+    let measured = report.measured.unwrap();
+    let most = measured.seconds.mul_add(1_000.0, 10.0);
+    assert!(measured.sent > 0 && measured.sent as f64 <= most, "{report}");
+}
+
+#[test]
+fn members_of_a_shared_subscription_get_everything_once() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    let report = broker.load(Options {
+        protocol: Protocol::V5,
+        qos: Qos::AtLeastOnce,
+        publishers: 2,
+        subscribers: 3,
+        filter: Some("$share/group/bench/+".into()),
+        messages: Some(600),
+        ..Options::default()
+    });
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.messages.received, report.messages.duplicated), (600, 0));
+}
+
+#[test]
+fn retained_messages_of_an_earlier_run_are_foreign() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    let options =
+        || Options { publishers: 4, shape: Shape::FanIn, messages: Some(40), ..Options::default() };
+    let first = broker.load(Options { retain: true, ..options() });
+    assert_eq!((first.is_clean(), first.messages.foreign), (true, 0), "{first}");
+    let second = broker.load(options());
+    assert_eq!((second.is_clean(), second.messages.foreign), (true, 4), "{second}");
+}
+
+#[test]
+fn what_a_broker_drops_is_lost() {
+    // One message in flight, one waiting: the rest of a burst of QoS 1 has no place.
+    let lines = "allow_anonymous true\nmax_inflight_messages 1\nmax_queued_messages 1\n";
+    let Some(broker) = Mosquitto::start(|_| lines.into()) else { return };
+    let report = broker.load(Options {
+        publishers: 20,
+        shape: Shape::FanIn,
+        qos: Qos::AtLeastOnce,
+        messages: Some(2_000),
+        ..Options::default()
+    });
+    let messages = report.messages;
+    assert!(messages.lost > 0 && !report.is_clean(), "{report}");
+    assert_eq!(messages.received + messages.lost, messages.sent, "{report}");
+}
+
+#[test]
+fn refusals_are_told_by_name() {
+    let Some(broker) = Mosquitto::start(|_| "allow_anonymous false\n".into()) else { return };
+    for (protocol, expected) in [
+        (Protocol::V311, "CONNECT refused: Not authorized (0x05)"),
+        (Protocol::V5, "CONNECT refused: Not authorized (0x87)"),
+    ] {
+        let error = broker.try_load(Options { protocol, ..Options::default() }).unwrap_err();
+        assert!(error.to_string().ends_with(expected), "{error}");
+        let only = Options { protocol, connections_only: Some(3), ..Options::default() };
+        let error = broker.try_load(only).unwrap_err();
+        assert!(error.to_string().ends_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn nobody_at_the_url_is_told_before_anything_else() {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let url = format!("mqtt://127.0.0.1:{port}");
+    let error = run(&Options { url, ..Options::default() }).unwrap_err();
+    assert!(matches!(error, LoadError::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn connections_are_only_held() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    let report = broker.load(Options {
+        connections_only: Some(300),
+        connect_rate: 3_000.0,
+        filter: Some("idle/{i}/+".into()),
+        duration: 0.0,
+        ..Options::default()
+    });
+    assert!(report.is_clean() && report.measured.is_none(), "{report}");
+    assert_eq!(report.connections.opened, 300);
+    assert!(report.connect_ms.is_some());
+}
+
+#[test]
+fn stopping_ends_a_run_with_a_report() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    let plan = Plan::new(&Options { url, duration: 600.0, ..Options::default() }).unwrap();
+    let stop = tokio::time::sleep;
+    let report =
+        block_on(async { drive(plan, &mut (), stop(Duration::from_millis(200))).await }).unwrap();
+    assert!(report.interrupted && report.is_clean(), "{report}");
+}
+
+#[test]
+fn mutual_tls_resumes_sessions_when_it_should() {
+    let lines = |folder: &Path| {
+        write_certificates(folder);
+        let file = |name: &str| folder.join(name).display().to_string();
+        format!(
+            "allow_anonymous true\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n",
+            file("ca.pem"),
+            file("server.pem"),
+            file("server-key.pem")
+        )
+    };
+    let Some(broker) = Mosquitto::start(lines) else { return };
+    let options = || Options {
+        ca: Some(broker.file("ca.pem")),
+        cert: Some(broker.file("client.pem")),
+        key: Some(broker.file("client-key.pem")),
+        ..Options::default()
+    };
+    let report = broker.load(Options { messages: Some(500), qos: Qos::AtLeastOnce, ..options() });
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.connections.full_handshakes, report.messages.received), (2, 500));
+
+    let many = Options { connections_only: Some(20), duration: 0.0, ..options() };
+    let report = broker.load(many);
+    assert_eq!((report.is_clean(), report.connections.full_handshakes), (true, 20), "{report}");
+    let again = Options { connections_only: Some(200), duration: 0.0, resume: true, ..options() };
+    let report = broker.load(again);
+    let connections = report.connections;
+    assert!(report.is_clean() && connections.resumed_handshakes > 0, "{report}");
+    assert_eq!(connections.full_handshakes + connections.resumed_handshakes, 200, "{report}");
+
+    let stranger = Options { cert: None, key: None, ..options() };
+    let error = broker.try_load(stranger).unwrap_err().to_string();
+    assert!(error.contains("none of 1 publishers could connect"), "{error}");
+}
+
+fn write_certificates(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    fs::write(folder.join("ca.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    for name in ["server", "client"] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        // The CA's name is rcgen's default; with the same name a certificate looks self-signed.
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(folder.join(format!("{name}-key.pem")), key.serialize_pem()).unwrap();
+    }
+}

@@ -1,0 +1,80 @@
+//! `durable`: QoS 1 messages to durable sessions per second, beside the disk's own rate.
+//!
+//! In: how long, the host, and a folder on the disk that matters. Out: a table. Each publisher
+//! waits for PUBACK and its subscriber's receipt before it sends the next, so publishers are also
+//! the messages under way, and what they gain over the disk's rate is what the group commit
+//! gives. Alone: mosquitto acknowledges before its disk has a message.
+
+use crate::disk::append;
+use crate::load::{self, WARM_UP_S};
+use crate::process::Kind;
+use crate::table::{Cell, Table};
+use crate::{Result, progress};
+use gnomon_load::{Options, Protocol, Qos};
+use std::path::Path;
+use std::time::Duration;
+
+/// Bytes of a payload and of one raw append.
+const BYTES: u32 = 256;
+
+/// Each publisher has a subscriber of its own.
+const PAIRS: [u32; 3] = [1, 100, 1_000];
+
+/// Seconds that the host keeps a session whose client is gone: longer than the benchmark.
+const SESSION_EXPIRY_S: u32 = 3_600;
+
+/// Measures with the host's data inside `folder`.
+pub fn measure(measured: Duration, gnomon: &Kind, folder: &Path) -> Result<Table> {
+    let mut table = Table::new(
+        "Durable: QoS 1 messages to durable sessions per second",
+        &["case", "per second", "p50 ms", "p99 ms", "times the disk's rate", "CPU s per million"],
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Half before and half after: a disk that slows down meets both.
+    progress("durable: append and fdatasync");
+    let mut raw = append(BYTES as usize, measured / 2, folder)?;
+    let samples = runtime.block_on(async {
+        let mut samples = Vec::new();
+        for pairs in PAIRS {
+            progress(&format!("durable: {pairs} publishers"));
+            let process = gnomon.start_in(folder).await?;
+            let options = Options {
+                protocol: Protocol::V5,
+                session_expiry: SESSION_EXPIRY_S,
+                publishers: pairs,
+                subscribers: pairs,
+                qos: Qos::AtLeastOnce,
+                payload: BYTES,
+                window: 1,
+                warm_up: WARM_UP_S,
+                duration: measured.as_secs_f64(),
+                ..process.plain()
+            };
+            samples.push((pairs, load::run(&process, &options).await?));
+        }
+        Result::Ok(samples)
+    })?;
+    raw.join(append(BYTES as usize, measured / 2, folder)?);
+
+    let raw_rate = raw.per_second();
+    let name = format!("raw append of {BYTES} B + fdatasync");
+    table.row(raw.into_row(&name, raw_rate).into_iter().chain([Cell::Absent]));
+    for (pairs, sample) in samples {
+        let latency = sample.report.latency_ms;
+        let plural = if pairs == 1 { "" } else { "s" };
+        table.row([
+            Cell::Text(format!("{pairs} publisher{plural}, each to a session of its own")),
+            Cell::Number(sample.received_per_s()),
+            latency.map(|it| it.p50).into(),
+            latency.map(|it| it.p99).into(),
+            Cell::Number(sample.received_per_s() / raw_rate),
+            Cell::Number(sample.cpu_per_million()),
+        ]);
+        if sample.report.messages.lost > 0 {
+            let lost = sample.report.messages.lost;
+            table.note(format!("{pairs} publisher{plural}: {lost} messages lost"));
+        }
+    }
+    table.note("One message of each publisher under way; p50 and p99 are until it arrives.");
+    Ok(table)
+}
