@@ -17,6 +17,7 @@ use gnomon_core::auth::{
     CustomAuthorizer, SIGNATURES,
 };
 use gnomon_core::broker::clients::Clients;
+use gnomon_core::broker::figures::{FIGURES_INTERVAL, Figures};
 use gnomon_core::broker::log::Recovered;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Opened, Wakes};
@@ -363,11 +364,19 @@ impl Open<'_> {
         }
         parts.loops.spawn(connection::watch_permissions(self.mqtt.clone()));
         let (mqtt, clients, broker) = (self.mqtt, parts.clients.clone(), parts.broker.clone());
+        let now = Now::of(&*mqtt.clock);
+        let (metrics, version) = (mqtt.metrics.clone(), env!("CARGO_PKG_VERSION"));
+        let figures = Figures::new(broker.clone(), clients.clone(), metrics, version, now);
         parts.loops.spawn(async move {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));
+            let mut told_at = now.instant;
             loop {
                 seconds.tick().await;
                 let now = Now::of(&*mqtt.clock);
+                if now.instant.saturating_duration_since(told_at) >= FIGURES_INTERVAL {
+                    told_at = now.instant;
+                    figures.publish(now);
+                }
                 mqtt.wheel.advance(now.instant);
                 clients.expire(now);
                 broker.expire(now.wall);
