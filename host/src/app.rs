@@ -390,6 +390,8 @@ impl Open<'_> {
                 insecure: plan.insecure,
                 anonymous_policy: plan.anonymous_policy.as_deref().map(Into::into),
                 connections_max: plan.connections_max,
+                connects_per_second: plan.connects_per_second,
+                proxy: plan.proxy_protocol,
                 protocol,
             };
             (config, name)
@@ -404,6 +406,8 @@ impl Open<'_> {
                 insecure: false,
                 anonymous_policy: None,
                 connections_max: crate::config::CONNECTIONS_MAX,
+                connects_per_second: 0,
+                proxy: false,
                 protocol: http(handler, None),
             };
             Some((config, "plugin"))

@@ -80,6 +80,13 @@ pub struct ListenerConfig {
     pub anonymous_policy: Option<String>,
     /// Connections at the same time; more wait. Default 10,000.
     pub connections_max: Option<usize>,
+    /// Connections accepted per second, and at once after a pause; more wait in the system's
+    /// backlog. Bounds what handshakes cost when all devices come back at once. Default 0: no limit.
+    pub connects_per_second: Option<u32>,
+    /// Every connection begins with a PROXY protocol v2 header, and one without is closed. For a
+    /// listener behind a load balancer, bound where nobody else reaches it: whoever does can claim
+    /// any address. Default false.
+    pub proxy_protocol: Option<bool>,
 }
 
 /// What a listener speaks.
@@ -214,6 +221,10 @@ pub struct ListenerPlan {
     pub anonymous_policy: Option<String>,
     /// Connections at the same time.
     pub connections_max: usize,
+    /// Connections accepted per second; 0: no limit.
+    pub connects_per_second: u32,
+    /// A PROXY protocol v2 header comes first.
+    pub proxy_protocol: bool,
 }
 
 /// Connections of a listener unless the operator says otherwise.
@@ -229,6 +240,8 @@ impl ListenerConfig {
             insecure: self.insecure.or(defaults.insecure),
             anonymous_policy: self.anonymous_policy.or(defaults.anonymous_policy),
             connections_max: self.connections_max.or(defaults.connections_max),
+            connects_per_second: self.connects_per_second.or(defaults.connects_per_second),
+            proxy_protocol: self.proxy_protocol.or(defaults.proxy_protocol),
         }
     }
 
@@ -242,6 +255,8 @@ impl ListenerConfig {
             insecure: self.insecure.unwrap_or(false),
             anonymous_policy: self.anonymous_policy,
             connections_max: self.connections_max.unwrap_or(CONNECTIONS_MAX),
+            connects_per_second: self.connects_per_second.unwrap_or(0),
+            proxy_protocol: self.proxy_protocol.unwrap_or(false),
             name,
         })
     }
