@@ -221,8 +221,8 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, config: &ListenerConfig,
         };
     };
     let handshake = tls::stream::accept(socket, tls_config.clone());
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => stream,
+    let (stream, server_name) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             tracing::info!(listener = %config.name, %peer, %error, "TLS handshake failed");
             return;
@@ -232,7 +232,7 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, config: &ListenerConfig,
             return;
         }
     };
-    origin.server_name = stream.server_name().cloned();
+    origin.server_name = server_name;
     let session = stream.state();
     let leaf = session.peer_certificates().and_then(<[_]>::first);
     origin.certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
