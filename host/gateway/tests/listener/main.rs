@@ -143,6 +143,18 @@ async fn without_a_good_proxy_header_nothing_is_answered() {
     check(&host, &header(0x21, 0x11, &IPV4), "peer 192.0.2.7:8080 certificate 0").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_proxy_header_whose_rest_does_not_come_is_not_waited_for() {
+    let host = host(true, None).await;
+    let whole = header(0x21, 0x11, &[&IPV4[..], &[4; 20]].concat());
+    for length in [0, 5, 14, 20, whole.len() - 1] {
+        let mut socket = TcpStream::connect(host.address).await.unwrap();
+        socket.write_all(&whole[..length]).await.unwrap();
+        let mut response = Vec::new();
+        assert_eq!(socket.read_to_end(&mut response).await.unwrap(), 0, "{length}");
+    }
+}
+
 #[tokio::test]
 async fn a_listener_without_proxy_takes_no_header() {
     let host = host(false, None).await;
