@@ -411,6 +411,8 @@ impl Open<'_> {
                 session: self.session(plan.limits.clone(), plan.compat, plan.redirect.clone()),
                 anonymous_policy: plan.anonymous_policy.as_deref().map(Into::into),
                 connections_max: plan.connections_max,
+                connects_per_second: plan.connects_per_second,
+                proxy: plan.proxy_protocol,
                 protocol,
             };
             (config, name)
@@ -426,6 +428,8 @@ impl Open<'_> {
                 session: self.session(self.config.limits.clone(), Compat::Mqtt, None),
                 anonymous_policy: None,
                 connections_max: crate::config::CONNECTIONS_MAX,
+                connects_per_second: 0,
+                proxy: false,
                 protocol: http(handler, None),
             };
             Some((config, "plugin"))

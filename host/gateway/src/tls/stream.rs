@@ -4,7 +4,7 @@
 //! handshake found out. Ciphertext is read into, and made in, buffers of the thread. A stream keeps
 //! only an unfinished record (at most `UNFINISHED_BYTES_MAX`), plaintext of one read that was not
 //! asked for yet (`READ_BYTES`), and ciphertext of one write that the socket did not take
-//! (`WRITE_BYTES_MAX`); all three are given back as soon as they are empty.
+//! (`WRITE_BYTES_MAX`); each is given back as soon as it is empty.
 //! Not here: the handshake's deadline (`listener`), whether a client is known (`auth`).
 
 use crate::tls::ASKED_NAME;
@@ -46,13 +46,8 @@ thread_local! {
 pub struct TlsStream<S> {
     socket: S,
     tls: UnbufferedServerConnection,
-    /// Ciphertext whose rest has not come.
-    unfinished: Vec<u8>,
-    /// Plaintext that was not asked for yet.
-    plaintext: BytesMut,
-    /// Ciphertext that the socket did not take yet.
-    unsent: BytesMut,
-    server_name: Option<Arc<str>>,
+    /// None while there is nothing to hold.
+    held: Option<Box<Held>>,
     failure: Option<Box<rustls::Error>>,
     /// `close_notify` came.
     is_read_closed: bool,
@@ -60,28 +55,43 @@ pub struct TlsStream<S> {
     is_write_closed: bool,
 }
 
-/// Performs the handshake.
+/// A stream, and the name that its client asked for (SNI).
+pub type Accepted<S> = (TlsStream<S>, Option<Arc<str>>);
+
+/// What a stream keeps between two polls.
+#[derive(Default)]
+struct Held {
+    /// Ciphertext whose rest has not come.
+    unfinished: Vec<u8>,
+    /// Plaintext that was not asked for yet.
+    plaintext: BytesMut,
+    /// Ciphertext that the socket did not take yet.
+    unsent: BytesMut,
+    /// What the client asked for, until the handshake is done.
+    server_name: Option<Arc<str>>,
+}
+
+/// Performs the handshake; the stream, and the name that the client asked for (SNI).
 ///
 /// # Errors
 /// The socket's; `UnexpectedEof` when it ends; `InvalidData` with a [`rustls::Error`] when the peer
 /// and the configuration do not agree.
-pub async fn accept<S>(socket: S, config: Arc<ServerConfig>) -> io::Result<TlsStream<S>>
+pub async fn accept<S>(socket: S, config: Arc<ServerConfig>) -> io::Result<Accepted<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stream = TlsStream {
         socket,
         tls: UnbufferedServerConnection::new(config).map_err(io::Error::other)?,
-        unfinished: Vec::new(),
-        plaintext: BytesMut::new(),
-        unsent: BytesMut::new(),
-        server_name: None,
+        held: None,
         failure: None,
         is_read_closed: false,
         is_write_closed: false,
     };
     poll_fn(|context| stream.poll_handshake(context)).await?;
-    Ok(stream)
+    let server_name = stream.held.as_mut().and_then(|held| held.server_name.take());
+    stream.give_back();
+    Ok((stream, server_name))
 }
 
 impl<S> TlsStream<S> {
@@ -90,9 +100,15 @@ impl<S> TlsStream<S> {
         &self.tls
     }
 
-    /// The name that the client asked for (SNI).
-    pub fn server_name(&self) -> Option<&Arc<str>> {
-        self.server_name.as_ref()
+    /// Drops what is empty.
+    fn give_back(&mut self) {
+        let is_empty = |held: &Held| {
+            held.unfinished.is_empty()
+                && held.plaintext.is_empty()
+                && held.unsent.is_empty()
+                && held.server_name.is_none()
+        };
+        self.held.take_if(|held| is_empty(held));
     }
 
     fn failed(&self) -> io::Result<()> {
@@ -124,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         plaintext: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut buffer = READ_BUFFER.take();
-        let kept = self.unfinished.len();
+        let kept = self.held.as_ref().map_or(0, |held| held.unfinished.len());
         if buffer.len() < kept + READ_BYTES {
             buffer.resize(kept + READ_BYTES, 0);
         }
@@ -133,7 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         let received = read.filled().len();
         let result = match polled {
             Poll::Ready(Ok(())) if received > 0 => {
-                buffer[..kept].copy_from_slice(&self.unfinished);
+                if let Some(held) = &mut self.held {
+                    buffer[..kept].copy_from_slice(&std::mem::take(&mut held.unfinished));
+                }
                 self.handle_ciphertext(context, &mut buffer[..kept + received], plaintext)
             }
             Poll::Ready(Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -153,36 +171,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         ciphertext: &mut [u8],
         plaintext: &mut ReadBuf<'_>,
     ) -> io::Result<()> {
-        let kept = &mut self.plaintext;
+        let held = &mut self.held;
         let mut take = |bytes: &[u8]| {
-            let room = if kept.is_empty() { plaintext.remaining().min(bytes.len()) } else { 0 };
+            let has_room = held.as_ref().is_none_or(|held| held.plaintext.is_empty());
+            let room = if has_room { plaintext.remaining().min(bytes.len()) } else { 0 };
             plaintext.put_slice(&bytes[..room]);
-            kept.extend_from_slice(&bytes[room..]);
+            if room < bytes.len() {
+                held.get_or_insert_default().plaintext.extend_from_slice(&bytes[room..]);
+            }
         };
         let mut answer = WRITE_BUFFER.take();
         answer.clear();
         ASKED_NAME.set(None);
         let ran = run(&mut self.tls, ciphertext, &mut answer, Action::None, &mut take);
-        self.server_name = ASKED_NAME.take().or(self.server_name.take());
+        if let Some(name) = ASKED_NAME.take() {
+            self.held.get_or_insert_default().server_name = Some(name);
+        }
         let sent = self.send(context, &answer);
         WRITE_BUFFER.set(answer);
-        let rest = &ciphertext[ran.used..];
         match ran.outcome {
-            Ok(Outcome::Open) if rest.len() <= UNFINISHED_BYTES_MAX => {
-                self.unfinished = rest.to_vec();
-            }
-            Ok(Outcome::Open) => {
-                self.unfinished = Vec::new();
-                let error = rustls::Error::General("a message of the peer is too long".to_owned());
-                self.failure = Some(Box::new(error));
-            }
-            Ok(Outcome::Closed) => {
-                // Whatever follows a `close_notify` is to be ignored (RFC 8446, 6.1).
-                self.unfinished = Vec::new();
-                self.is_read_closed = true;
-            }
+            Ok(Outcome::Open) => self.keep_unfinished(&ciphertext[ran.used..]),
+            // Whatever follows a `close_notify` is to be ignored (RFC 8446, 6.1).
+            Ok(Outcome::Closed) => self.is_read_closed = true,
             Err(error) => {
-                self.unfinished = Vec::new();
                 self.failure = Some(Box::new(error));
                 // The alert is a courtesy: why the connection ends is already known.
                 return Ok(());
@@ -191,9 +202,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         sent
     }
 
+    fn keep_unfinished(&mut self, rest: &[u8]) {
+        if rest.len() > UNFINISHED_BYTES_MAX {
+            let error = rustls::Error::General("a message of the peer is too long".to_owned());
+            self.failure = Some(Box::new(error));
+        } else if !rest.is_empty() {
+            self.held.get_or_insert_default().unfinished = rest.to_vec();
+        }
+    }
+
     /// Gives ciphertext to the socket, behind what waits for it; what it does not take is kept.
     fn send(&mut self, context: &mut Context<'_>, mut ciphertext: &[u8]) -> io::Result<()> {
-        if self.unsent.is_empty() && !ciphertext.is_empty() {
+        let is_first = self.held.as_ref().is_none_or(|held| held.unsent.is_empty());
+        if is_first && !ciphertext.is_empty() {
             match Pin::new(&mut self.socket).poll_write(context, ciphertext) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => ciphertext = &ciphertext[sent..],
@@ -201,19 +222,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 Poll::Pending => {}
             }
         }
-        self.unsent.extend_from_slice(ciphertext);
+        if !ciphertext.is_empty() {
+            self.held.get_or_insert_default().unsent.extend_from_slice(ciphertext);
+        }
         Ok(())
     }
 
     /// Sends what is kept; ready when nothing is left.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let sent = ready!(Pin::new(&mut self.socket).poll_write(context, &self.unsent))?;
+        let Some(held) = &mut self.held else { return Poll::Ready(Ok(())) };
+        while !held.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.socket).poll_write(context, &held.unsent))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            consume(&mut self.unsent, sent);
+            consume(&mut held.unsent, sent);
         }
+        self.give_back();
         Poll::Ready(Ok(()))
     }
 
@@ -221,8 +246,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     fn encrypt(&mut self, context: &mut Context<'_>, action: Action<'_>) -> io::Result<()> {
         let mut output = WRITE_BUFFER.take();
         output.clear();
-        // Whole records were taken from `unfinished` when they came, so there is no plaintext.
-        let ran = run(&mut self.tls, &mut self.unfinished, &mut output, action, &mut |_| {});
+        // Whole records were taken from it when they came, so there is no plaintext.
+        let unfinished = self.held.as_mut().map_or(&mut [][..], |held| &mut held.unfinished);
+        let ran = run(&mut self.tls, unfinished, &mut output, action, &mut |_| {});
         let sent = self.send(context, &output);
         WRITE_BUFFER.set(output);
         if let Err(error) = ran.outcome {
@@ -242,10 +268,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         let stream = self.get_mut();
         let empty = buffer.remaining();
         while buffer.remaining() == empty && empty > 0 {
-            if !stream.plaintext.is_empty() {
-                let length = stream.plaintext.len().min(empty);
-                buffer.put_slice(&stream.plaintext[..length]);
-                consume(&mut stream.plaintext, length);
+            if let Some(held) = stream.held.as_mut().filter(|held| !held.plaintext.is_empty()) {
+                let length = held.plaintext.len().min(empty);
+                buffer.put_slice(&held.plaintext[..length]);
+                consume(&mut held.plaintext, length);
+                stream.give_back();
                 break;
             }
             stream.failed()?;
@@ -257,6 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
                 return Poll::Ready(Err(error));
             }
             ready!(stream.poll_receive(context, buffer))?;
+            stream.give_back();
         }
         Poll::Ready(Ok(()))
     }

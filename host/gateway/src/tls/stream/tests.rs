@@ -3,7 +3,7 @@
 mod fixture;
 
 use super::*;
-use fixture::{ByHand, Chopped, Client, DEVICE, VERSIONS};
+use fixture::{ByHand, Chopped, Client, DEVICE, VERSIONS, named_pair, pair};
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::{HandshakeKind, ProtocolVersion, version};
 use std::io::Write;
@@ -13,10 +13,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 impl<S> TlsStream<S> {
-    fn holds_nothing(&self) -> bool {
-        self.unfinished.capacity() == 0
-            && self.plaintext.capacity() == 0
-            && self.unsent.capacity() == 0
+    fn unfinished(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.unfinished.len())
     }
 }
 
@@ -45,11 +43,11 @@ async fn poll_once(server: &mut TlsStream<TcpStream>) -> Poll<io::Result<usize>>
 
 /// Lets the stream take in what was sent: until the socket has been read so far.
 async fn until_unfinished(server: &mut TlsStream<TcpStream>, length: usize) {
-    while server.unfinished.len() < length {
+    while server.unfinished() < length {
         server.socket.readable().await.unwrap();
         assert!(poll_once(server).await.is_pending());
     }
-    assert_eq!(server.unfinished.len(), length);
+    assert_eq!(server.unfinished(), length);
 }
 
 #[tokio::test]
@@ -57,11 +55,11 @@ async fn the_handshake_tells_version_name_protocol_and_certificate() {
     for version in VERSIONS {
         for certificates in [0, 1, 3] {
             let client = Arc::new(fixture::client_with(version, certificates));
-            let (mut client, mut server) = fixture::pair(&client, &fixture::server()).await;
+            let (mut client, mut server, name) = named_pair(&client, &fixture::server()).await;
             let state = server.state();
             assert_eq!(state.protocol_version(), Some(version.version));
             assert_eq!(state.alpn_protocol(), Some(&b"mqtt"[..]));
-            assert_eq!(server.server_name().map(|it| &**it), Some("localhost"));
+            assert_eq!(name.as_deref(), Some("localhost"));
             let presented = state.peer_certificates().unwrap_or_default();
             assert_eq!(presented, vec![DEVICE.cert.der().clone(); certificates]);
             exchange(&mut client, &mut server).await;
@@ -76,11 +74,11 @@ async fn a_client_without_sni_gets_no_name_of_another() {
     nameless.enable_sni = false;
     let server = fixture::server();
     for _ in 0..2 {
-        let (_client, server) = fixture::pair(&named, &server).await;
-        assert!(server.server_name().is_some());
+        let (_client, _server, name) = named_pair(&named, &server).await;
+        assert!(name.is_some());
     }
-    let (_client, server) = fixture::pair(&Arc::new(nameless), &server).await;
-    assert_eq!(server.server_name(), None);
+    let (_client, _server, name) = named_pair(&Arc::new(nameless), &server).await;
+    assert_eq!(name, None);
 }
 
 #[tokio::test]
@@ -95,11 +93,11 @@ async fn sessions_are_resumed_by_ticket_or_id_and_keep_the_certificate() {
         client.resumption = Resumption::in_memory_sessions(8).tls12_resumption(tls12);
         let (client, server) = (Arc::new(client), fixture::server());
         for expected in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
-            let (mut client, mut server) = fixture::pair(&client, &server).await;
+            let (mut client, mut server, name) = named_pair(&client, &server).await;
             assert_eq!(server.state().handshake_kind(), Some(expected), "{tls12:?}");
             let presented = server.state().peer_certificates();
             assert_eq!(presented, Some(&[DEVICE.cert.der().clone()][..]));
-            assert_eq!(server.server_name().map(|it| &**it), Some("localhost"));
+            assert_eq!(name.as_deref(), Some("localhost"));
             // The client takes its ticket only when it reads.
             exchange(&mut client, &mut server).await;
         }
@@ -110,10 +108,10 @@ async fn sessions_are_resumed_by_ticket_or_id_and_keep_the_certificate() {
 async fn an_idle_stream_holds_no_buffer() {
     for version in VERSIONS {
         let client = fixture::client(version);
-        let (mut client, mut server) = fixture::pair(&client, &fixture::server()).await;
-        assert!(server.holds_nothing());
+        let (mut client, mut server) = pair(&client, &fixture::server()).await;
+        assert!(server.held.is_none());
         exchange(&mut client, &mut server).await;
-        assert!(server.holds_nothing());
+        assert!(server.held.is_none());
         // More than the reader asks for at once, and more than a record.
         let sent = vec![7; 50_000];
         let mut received = vec![0; sent.len()];
@@ -128,7 +126,7 @@ async fn an_idle_stream_holds_no_buffer() {
             client.read_exact(&mut received)
         );
         assert_eq!((written.unwrap(), read.unwrap()), ((), 50_000));
-        assert!(server.holds_nothing());
+        assert!(server.held.is_none());
     }
 }
 
@@ -141,7 +139,7 @@ async fn large_transfers_survive_any_chopping() {
         let connecting = connecting.connect(fixture::server_name(), near);
         let accepting = accept(Chopped { socket: far, random }, fixture::server());
         let (client, server) = tokio::join!(connecting, accepting);
-        let (mut client, server) = (client.unwrap(), server.unwrap());
+        let (mut client, (server, _)) = (client.unwrap(), server.unwrap());
         // A prime period: no piece is like the one before.
         let sent: Vec<u8> = (0..=250).cycle().take(BYTES).collect();
         let (mut reader, mut writer) = tokio::io::split(server);
@@ -185,7 +183,7 @@ async fn half_a_record_waits_for_the_rest() {
             let mut bytes = [0; 5];
             server.read_exact(&mut bytes).await.unwrap();
             assert_eq!(&bytes, b"whole");
-            assert!(server.holds_nothing());
+            assert!(server.held.is_none());
         }
     }
 }
@@ -193,7 +191,7 @@ async fn half_a_record_waits_for_the_rest() {
 #[tokio::test]
 async fn keys_can_be_updated_in_both_directions() {
     let client = fixture::client(&version::TLS13);
-    let (mut client, mut server) = fixture::pair(&client, &fixture::server()).await;
+    let (mut client, mut server) = pair(&client, &fixture::server()).await;
     for _ in 0..3 {
         client.get_mut().1.refresh_traffic_keys().unwrap();
         exchange(&mut client, &mut server).await;
@@ -205,7 +203,7 @@ async fn keys_can_be_updated_in_both_directions() {
 async fn close_notify_ends_one_direction_at_a_time() {
     for version in VERSIONS {
         let client = fixture::client(version);
-        let (mut client, mut server) = fixture::pair(&client, &fixture::server()).await;
+        let (mut client, mut server) = pair(&client, &fixture::server()).await;
         client.write_all(b"last").await.unwrap();
         client.shutdown().await.unwrap();
         let mut received = Vec::new();
@@ -260,7 +258,7 @@ async fn a_forged_record_ends_the_connection_with_an_alert_after_the_data() {
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         let error = client.read(1).unwrap_err().to_string();
         assert!(error.contains("BadRecordMac"), "{error}");
-        assert!(server.holds_nothing());
+        assert!(server.held.is_none());
     }
 }
 
@@ -308,7 +306,7 @@ async fn a_chain_of_several_records_is_taken_and_one_beyond_the_bound_is_not() {
     for version in VERSIONS {
         let count = 40_000 / size;
         let client = Arc::new(fixture::client_with(version, count));
-        let (mut client, mut server) = fixture::pair(&client, &fixture::server()).await;
+        let (mut client, mut server) = pair(&client, &fixture::server()).await;
         assert_eq!(server.state().peer_certificates().map(<[_]>::len), Some(count));
         exchange(&mut client, &mut server).await;
         let (near, far) = fixture::sockets().await;
@@ -327,7 +325,7 @@ async fn writing_waits_for_a_peer_that_does_not_read() {
         let connecting = TlsConnector::from(fixture::client(version));
         let connecting = connecting.connect(fixture::server_name(), near);
         let (client, server) = tokio::join!(connecting, accept(far, fixture::server()));
-        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        let (mut client, (mut server, _)) = (client.unwrap(), server.unwrap());
         let bytes = vec![1; 10 * WRITE_BYTES_MAX];
         let mut taken = 0;
         // Not by a loop until pending: a stream without bound would never be.
@@ -341,7 +339,7 @@ async fn writing_waits_for_a_peer_that_does_not_read() {
             }
         }
         assert_eq!(taken, WRITE_BYTES_MAX);
-        assert!(server.unsent.len() < WRITE_BYTES_MAX + 256);
+        assert!(server.held.as_ref().unwrap().unsent.len() < WRITE_BYTES_MAX + 256);
         let mut received = vec![0; bytes.len()];
         let rest = async {
             server.write_all(&bytes[taken..]).await?;
@@ -349,6 +347,6 @@ async fn writing_waits_for_a_peer_that_does_not_read() {
         };
         let (written, read) = tokio::join!(rest, client.read_exact(&mut received));
         assert_eq!((written.unwrap(), read.unwrap()), ((), bytes.len()));
-        assert!(server.holds_nothing());
+        assert!(server.held.is_none());
     }
 }

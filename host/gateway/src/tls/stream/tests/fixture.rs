@@ -74,15 +74,25 @@ pub async fn sockets() -> (TcpStream, TcpStream) {
     (near.unwrap(), far.unwrap().0)
 }
 
+/// Both ends after the handshake, and the name that the client asked for.
+pub async fn named_pair(
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+) -> (Client, TlsStream<TcpStream>, Option<Arc<str>>) {
+    let (near, far) = sockets().await;
+    let connecting = TlsConnector::from(client.clone()).connect(server_name(), near);
+    let (client, server) = tokio::join!(connecting, accept(far, server.clone()));
+    let (server, name) = server.unwrap();
+    (client.unwrap(), server, name)
+}
+
 /// Both ends after the handshake.
 pub async fn pair(
     client: &Arc<ClientConfig>,
     server: &Arc<ServerConfig>,
 ) -> (Client, TlsStream<TcpStream>) {
-    let (near, far) = sockets().await;
-    let connecting = TlsConnector::from(client.clone()).connect(server_name(), near);
-    let (client, server) = tokio::join!(connecting, accept(far, server.clone()));
-    (client.unwrap(), server.unwrap())
+    let (client, server, _) = named_pair(client, server).await;
+    (client, server)
 }
 
 /// A client whose ciphertext the test sends itself.
@@ -107,7 +117,7 @@ impl ByHand {
             by_hand
         });
         let (by_hand, server) = tokio::join!(handshake, accept(far, server()));
-        (by_hand.unwrap(), server.unwrap())
+        (by_hand.unwrap(), server.unwrap().0)
     }
 
     /// The record of some plaintext.
