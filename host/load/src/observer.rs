@@ -5,7 +5,7 @@ use crate::stats::Stats;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// Looks at a run; both are called on the thread of the load and should be quick.
 pub trait Observer {
@@ -56,7 +56,8 @@ pub struct Watch<'a, O, S> {
 impl<'a, O: Observer, S: Future<Output = ()>> Watch<'a, O, S> {
     /// Begins now.
     pub fn new(observer: &'a mut O, stop: Pin<&'a mut S>, stats: Rc<Stats>) -> Self {
-        let mut seconds = interval(Duration::from_secs(1));
+        let second = Duration::from_secs(1);
+        let mut seconds = interval_at(Instant::now() + second, second);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Self { observer, stop, stats, seconds, interrupted: false }
     }
@@ -66,8 +67,7 @@ impl<'a, O: Observer, S: Future<Output = ()>> Watch<'a, O, S> {
         self.observer.reached(point);
     }
 
-    /// Waits for `work`, or less when the run is stopped; a run that has been stopped waits for
-    /// the rest of its steps only as long as they are short (`through`).
+    /// Waits for `work`, or less when the run is stopped, and no longer once it has been.
     pub async fn until<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         if self.interrupted {
             return None;

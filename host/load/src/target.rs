@@ -139,4 +139,15 @@ mod tests {
         assert_eq!(source(loopback, 99_999), Some(([127, 0, 0, 4], 0).into()));
         assert_eq!(source(elsewhere, 99_999), None);
     }
+
+    #[tokio::test]
+    async fn connections_come_from_the_source_of_their_block() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for (number, expected) in [(0, [127, 0, 0, 1]), (25_000, [127, 0, 0, 2])] {
+            let _stream = open(address, number).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip(), IpAddr::from(expected), "{number}");
+        }
+    }
 }

@@ -79,10 +79,10 @@ async fn measure_connects(rounds: u32, most: u32, kinds: &[Kind]) -> Result<Tabl
             let count = PLAIN_CONNECTS.min(most);
             samples[0][at].push(connects(process, &only(count, process.plain()), count).await?);
             let count = TLS_CONNECTS.min(most);
-            // The second half of the devices' day: each comes again with a ticket of the first.
-            let plan = only(count, Options { resume: true, ..process.tls() });
-            let plan = Plan::new(&plan)?;
-            samples[1][at].push(connects_of(process, plan.clone(), count).await?);
+            samples[1][at].push(connects(process, &only(count, process.tls()), count).await?);
+            // As devices that each come again: the first time only collects tickets.
+            let plan = Plan::new(&only(count, Options { resume: true, ..process.tls() }))?;
+            connects_of(process, plan.clone(), count).await?;
             samples[2][at].push(connects_of(process, plan, count).await?);
         }
     }
