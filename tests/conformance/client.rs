@@ -1,0 +1,488 @@
+//! A client that does what a test says, and nothing by itself.
+//!
+//! In: bytes, or packets built by hand with [`wire`]. Out: every packet that comes, and the end of
+//! the connection. It acknowledges nothing unless told to. Bounds: every wait ends after [`WAIT`]
+//! with a panic.
+
+use crate::server;
+use crate::wire::{self, Packet, Properties, Publish, Version, id, packet, section, text};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Longest wait for anything: far more than a healthy broker on loopback needs.
+pub const WAIT: Duration = Duration::from_secs(10);
+
+/// Makes topics and client ids of this run differ from those of the one before.
+fn number() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A client id that nobody used.
+pub fn client_id() -> String {
+    format!("conf{}n{}", std::process::id(), number())
+}
+
+/// The first level of topics that only the caller uses.
+pub fn topic() -> String {
+    format!("conf{}t{}", std::process::id(), number())
+}
+
+/// A CONNECT packet.
+#[derive(Clone)]
+pub struct Connect {
+    pub version: Version,
+    pub clean: bool,
+    pub keep_alive_s: u16,
+    /// Encoded properties, without their length.
+    pub properties: Vec<u8>,
+    pub client_id: String,
+    pub will: Option<Will>,
+    pub username: Option<&'static str>,
+    pub password: Option<&'static str>,
+}
+
+/// A will.
+#[derive(Clone)]
+pub struct Will {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: u8,
+    pub retain: bool,
+    /// Encoded properties, without their length.
+    pub properties: Vec<u8>,
+}
+
+impl Will {
+    /// With QoS 0, neither retained nor delayed.
+    pub fn new(topic: &str) -> Self {
+        let (topic, payload) = (topic.to_owned(), b"will".to_vec());
+        Self { topic, payload, qos: 0, retain: false, properties: Vec::new() }
+    }
+}
+
+impl Connect {
+    /// A clean session under a client id of its own, without keep-alive.
+    pub fn new(version: Version) -> Self {
+        Self {
+            version,
+            clean: true,
+            keep_alive_s: 0,
+            properties: Vec::new(),
+            client_id: client_id(),
+            will: None,
+            username: None,
+            password: None,
+        }
+    }
+
+    /// A session that outlives its connections, as both versions say it.
+    pub fn durable(version: Version) -> Self {
+        match version {
+            Version::V311 => Self { clean: false, ..Self::new(version) },
+            Version::V5 => {
+                let properties = wire::four(id::SESSION_EXPIRY, 600);
+                Self { clean: false, properties, ..Self::new(version) }
+            }
+        }
+    }
+
+    /// The packet.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut flags = u8::from(self.clean) << 1;
+        if let Some(will) = &self.will {
+            flags |= 0x04 | will.qos << 3 | u8::from(will.retain) << 5;
+        }
+        flags |= u8::from(self.password.is_some()) << 6;
+        flags |= u8::from(self.username.is_some()) << 7;
+        let v5 = self.version == Version::V5;
+        let mut body = text("MQTT");
+        body.extend_from_slice(&[if v5 { 5 } else { 4 }, flags]);
+        body.extend_from_slice(&self.keep_alive_s.to_be_bytes());
+        if v5 {
+            body.extend_from_slice(&section(&self.properties));
+        }
+        body.extend_from_slice(&text(&self.client_id));
+        if let Some(will) = &self.will {
+            if v5 {
+                body.extend_from_slice(&section(&will.properties));
+            }
+            body.extend_from_slice(&text(&will.topic));
+            body.extend_from_slice(&text(&will.payload));
+        }
+        for field in [self.username, self.password].into_iter().flatten() {
+            body.extend_from_slice(&text(field));
+        }
+        packet(0x10, &body)
+    }
+
+    /// Connects to the broker under test.
+    #[track_caller]
+    pub fn open(&self) -> Client {
+        self.open_at(server::address()).0
+    }
+
+    /// Connects; also gives Session Present and the properties of CONNACK.
+    #[track_caller]
+    pub fn open_at(&self, address: SocketAddr) -> (Client, bool, Properties) {
+        let mut client = Client::dial_at(address, self.version);
+        client.send(&self.bytes());
+        match client.packet() {
+            Packet::ConnAck { session_present, reason: 0, properties } => {
+                (client, session_present, properties)
+            }
+            other => panic!("not connected: {other:?}"),
+        }
+    }
+
+    /// Connects and says whether there was a session.
+    #[track_caller]
+    pub fn resume(&self) -> (Client, bool) {
+        let (client, present, _) = self.open_at(server::address());
+        (client, present)
+    }
+
+    /// The reason by which the broker refuses the CONNECT; it closes the connection then.
+    #[track_caller]
+    pub fn refused(&self) -> u8 {
+        self.refused_at(server::address())
+    }
+
+    /// As [`Connect::refused`].
+    #[track_caller]
+    pub fn refused_at(&self, address: SocketAddr) -> u8 {
+        let mut client = Client::dial_at(address, self.version);
+        client.send(&self.bytes());
+        client.refused()
+    }
+}
+
+/// A connection.
+pub struct Client {
+    pub version: Version,
+    socket: TcpStream,
+    unread: Vec<u8>,
+    last_packet_id: u16,
+}
+
+impl Client {
+    /// Opens a connection and sends nothing.
+    #[track_caller]
+    pub fn dial(version: Version) -> Self {
+        Self::dial_at(server::address(), version)
+    }
+
+    /// As [`Client::dial`].
+    #[track_caller]
+    pub fn dial_at(address: SocketAddr, version: Version) -> Self {
+        let socket = TcpStream::connect_timeout(&address, WAIT).expect("a broker that listens");
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(WAIT)).unwrap();
+        socket.set_write_timeout(Some(WAIT)).unwrap();
+        Self { version, socket, unread: Vec::new(), last_packet_id: 0 }
+    }
+
+    /// A client with a clean session.
+    #[track_caller]
+    pub fn connect(version: Version) -> Self {
+        Connect::new(version).open()
+    }
+
+    /// Sends bytes. A broker that has closed the connection already is no error: the test sees it
+    /// when it reads.
+    #[track_caller]
+    pub fn send(&mut self, bytes: &[u8]) {
+        match self.socket.write_all(bytes) {
+            Err(error) if is_end(error.kind()) => {}
+            result => result.expect("a broker that reads"),
+        }
+    }
+
+    /// The next packet.
+    #[track_caller]
+    pub fn packet(&mut self) -> Packet {
+        self.next().expect("the broker closed the connection instead of sending a packet")
+    }
+
+    /// The next packet; `None` when the connection has ended.
+    #[track_caller]
+    fn next(&mut self) -> Option<Packet> {
+        loop {
+            if let Some((packet, len)) = wire::read(self.version, &self.unread) {
+                self.unread.drain(..len);
+                return Some(packet);
+            }
+            let mut buffer = [0; 16 * 1_024];
+            match self.socket.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(len) => self.unread.extend_from_slice(&buffer[..len]),
+                Err(error) if is_end(error.kind()) => break,
+                Err(error) => panic!("neither packet nor end within {WAIT:?}: {error}"),
+            }
+        }
+        assert!(self.unread.is_empty(), "half a packet at the end: {:x?}", self.unread);
+        None
+    }
+
+    /// The broker closes the connection and sends nothing more.
+    #[track_caller]
+    pub fn closed(mut self) {
+        let next = self.next();
+        assert_eq!(next, None, "instead of the end of the connection");
+    }
+
+    /// The broker refuses the CONNECT, then closes: with which reason.
+    #[track_caller]
+    pub fn refused(mut self) -> u8 {
+        match self.packet() {
+            Packet::ConnAck { session_present: false, reason, .. } if reason != 0 => {
+                self.closed();
+                reason
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// The broker ends the connection: MQTT 5 clients are told this reason.
+    #[track_caller]
+    pub fn ended(mut self, expected: u8) {
+        if self.version == Version::V5 {
+            match self.packet() {
+                Packet::Disconnect { reason, .. } => {
+                    assert_eq!(reason, expected, "{reason:#x} is not {expected:#x}");
+                }
+                other => panic!("no DISCONNECT: {other:?}"),
+            }
+        }
+        self.closed();
+    }
+
+    /// The broker ends the connection, whatever it says.
+    #[track_caller]
+    pub fn thrown_out(mut self) {
+        match self.next() {
+            None => {}
+            Some(Packet::ConnAck { reason: 1.., .. } | Packet::Disconnect { reason: 0x80.., .. }) => {
+                self.closed();
+            }
+            Some(other) => panic!("instead of the end of the connection: {other:?}"),
+        }
+    }
+
+    /// Everything was answered and nothing else came: a PINGREQ is answered at once.
+    #[track_caller]
+    pub fn quiet(&mut self) {
+        self.send(&[0xc0, 0]);
+        assert_eq!(self.packet(), Packet::PingResp);
+    }
+
+    /// Closes the connection without a DISCONNECT.
+    pub fn cut(self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Sends DISCONNECT and waits for the end.
+    #[track_caller]
+    pub fn disconnect(mut self) {
+        self.send(&[0xe0, 0]);
+        self.closed();
+    }
+
+    /// A packet identifier that is not in use.
+    pub fn packet_id(&mut self) -> u16 {
+        self.last_packet_id += 1;
+        self.last_packet_id
+    }
+
+    /// Subscribes and expects success; the options are QoS and, in MQTT 5, the flags above it.
+    #[track_caller]
+    pub fn subscribe(&mut self, filter: &str, options: u8) {
+        let reason = self.try_subscribe(filter, options);
+        assert_eq!(reason, options & 3, "{filter} is not granted");
+    }
+
+    /// Subscribes; the reason in SUBACK.
+    #[track_caller]
+    pub fn try_subscribe(&mut self, filter: &str, options: u8) -> u8 {
+        let reasons = self.subscribe_all(&[(filter, options)], &[]);
+        reasons[0]
+    }
+
+    /// Subscribes to all in one packet, with the encoded properties; the reasons in SUBACK.
+    #[track_caller]
+    pub fn subscribe_all(&mut self, filters: &[(&str, u8)], properties: &[u8]) -> Vec<u8> {
+        let packet_id = self.packet_id();
+        self.send(&subscribe(self.version, packet_id, filters, properties));
+        match self.packet() {
+            Packet::SubAck { packet_id: it, reasons, .. } if it == packet_id => reasons,
+            other => panic!("no SUBACK of {packet_id}: {other:?}"),
+        }
+    }
+
+    /// Unsubscribes; the reasons in UNSUBACK, none in 3.1.1.
+    #[track_caller]
+    pub fn unsubscribe(&mut self, filters: &[&str]) -> Vec<u8> {
+        let packet_id = self.packet_id();
+        self.send(&unsubscribe(self.version, packet_id, filters));
+        match self.packet() {
+            Packet::UnsubAck { packet_id: it, reasons, .. } if it == packet_id => reasons,
+            other => panic!("no UNSUBACK of {packet_id}: {other:?}"),
+        }
+    }
+
+    /// Publishes and completes the handshake of the QoS.
+    #[track_caller]
+    pub fn publish(&mut self, topic: &str, payload: &str, qos: u8) {
+        self.publish_with(&Message { qos, ..Message::new(topic, payload) });
+    }
+
+    /// Publishes a retained message with QoS 1.
+    #[track_caller]
+    pub fn retain(&mut self, topic: &str, payload: &str) {
+        self.publish_with(&Message { qos: 1, retain: true, ..Message::new(topic, payload) });
+    }
+
+    /// As [`Client::publish`].
+    #[track_caller]
+    pub fn publish_with(&mut self, message: &Message<'_>) {
+        let packet_id = self.packet_id();
+        self.send(&message.bytes(self.version, packet_id));
+        if message.qos == 1 {
+            self.acknowledged(0x40, packet_id);
+        }
+        if message.qos == 2 {
+            self.acknowledged(0x50, packet_id);
+            self.send(&ack(0x62, packet_id));
+            self.acknowledged(0x70, packet_id);
+        }
+    }
+
+    /// The next packet is this acknowledgement, with success.
+    #[track_caller]
+    pub fn acknowledged(&mut self, first: u8, packet_id: u16) {
+        let (id, reason) = self.ack(first);
+        // 0x10 is success too: nobody has subscribed.
+        assert!(reason == 0 || reason == 0x10, "not acknowledged: {reason:#x}");
+        assert_eq!(id, packet_id);
+    }
+
+    /// The next packet is an acknowledgement of this kind: its identifier and reason.
+    #[track_caller]
+    pub fn ack(&mut self, first: u8) -> (u16, u8) {
+        match self.packet() {
+            Packet::Ack { first: it, packet_id, reason, .. } if it == first => (packet_id, reason),
+            other => panic!("no acknowledgement {first:#x}: {other:?}"),
+        }
+    }
+
+    /// The next packet is a PUBLISH; acknowledges nothing.
+    #[track_caller]
+    pub fn message(&mut self) -> Publish {
+        match self.packet() {
+            Packet::Publish(publish) => publish,
+            other => panic!("no PUBLISH: {other:?}"),
+        }
+    }
+
+    /// The next packet is a PUBLISH with this payload; completes the handshake of its QoS.
+    #[track_caller]
+    pub fn receive(&mut self, payload: &str) -> Publish {
+        let publish = self.message();
+        assert_eq!(String::from_utf8_lossy(&publish.payload), payload);
+        match publish.qos {
+            1 => self.send(&ack(0x40, publish.packet_id)),
+            2 => {
+                self.send(&ack(0x50, publish.packet_id));
+                self.acknowledged(0x62, publish.packet_id);
+                self.send(&ack(0x70, publish.packet_id));
+            }
+            _ => {}
+        }
+        publish
+    }
+}
+
+/// What a connection that the other end closed, or threw away, says.
+fn is_end(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+    )
+}
+
+/// A message to publish.
+#[derive(Clone)]
+pub struct Message<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: u8,
+    pub retain: bool,
+    pub dup: bool,
+    /// Encoded properties, without their length.
+    pub properties: Vec<u8>,
+}
+
+impl<'a> Message<'a> {
+    /// With QoS 0, not retained.
+    pub fn new(topic: &'a str, payload: &'a str) -> Self {
+        let (payload, properties) = (payload.as_bytes(), Vec::new());
+        Self { topic, payload, qos: 0, retain: false, dup: false, properties }
+    }
+
+    /// The packet.
+    pub fn bytes(&self, version: Version, packet_id: u16) -> Vec<u8> {
+        let first = 0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain);
+        let mut body = text(self.topic);
+        if self.qos > 0 {
+            body.extend_from_slice(&packet_id.to_be_bytes());
+        }
+        if version == Version::V5 {
+            body.extend_from_slice(&section(&self.properties));
+        }
+        body.extend_from_slice(self.payload);
+        packet(first, &body)
+    }
+}
+
+/// An acknowledgement with success, the same in both versions.
+pub fn ack(first: u8, packet_id: u16) -> Vec<u8> {
+    packet(first, &packet_id.to_be_bytes())
+}
+
+/// An acknowledgement with a reason.
+pub fn ack_with(first: u8, packet_id: u16, reason: u8) -> Vec<u8> {
+    let [high, low] = packet_id.to_be_bytes();
+    packet(first, &[high, low, reason])
+}
+
+/// A SUBSCRIBE packet.
+pub fn subscribe(
+    version: Version,
+    packet_id: u16,
+    filters: &[(&str, u8)],
+    properties: &[u8],
+) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        body.extend_from_slice(&section(properties));
+    }
+    for (filter, options) in filters {
+        body.extend_from_slice(&text(filter));
+        body.push(*options);
+    }
+    packet(0x82, &body)
+}
+
+/// An UNSUBSCRIBE packet.
+pub fn unsubscribe(version: Version, packet_id: u16, filters: &[&str]) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        body.push(0);
+    }
+    for filter in filters {
+        body.extend_from_slice(&text(filter));
+    }
+    packet(0xa2, &body)
+}
