@@ -6,6 +6,7 @@
 
 use crate::server;
 use crate::wire::{self, Packet, Properties, Publish, Version, id, packet, section, text};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -164,6 +165,8 @@ pub struct Client {
     pub version: Version,
     socket: TcpStream,
     unread: Vec<u8>,
+    /// Messages that came while something else was waited for.
+    held: VecDeque<Packet>,
     last_packet_id: u16,
 }
 
@@ -181,7 +184,7 @@ impl Client {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket.set_write_timeout(Some(WAIT)).unwrap();
-        Self { version, socket, unread: Vec::new(), last_packet_id: 0 }
+        Self { version, socket, unread: Vec::new(), held: VecDeque::new(), last_packet_id: 0 }
     }
 
     /// A client with a clean session.
@@ -208,7 +211,16 @@ impl Client {
 
     /// The next packet; `None` when the connection has ended.
     #[track_caller]
-    fn next(&mut self) -> Option<Packet> {
+    pub fn next(&mut self) -> Option<Packet> {
+        match self.held.pop_front() {
+            Some(packet) => Some(packet),
+            None => self.read(),
+        }
+    }
+
+    /// The next packet from the socket.
+    #[track_caller]
+    fn read(&mut self) -> Option<Packet> {
         loop {
             if let Some((packet, len)) = wire::read(self.version, &self.unread) {
                 self.unread.drain(..len);
@@ -264,7 +276,9 @@ impl Client {
     pub fn thrown_out(mut self) {
         match self.next() {
             None => {}
-            Some(Packet::ConnAck { reason: 1.., .. } | Packet::Disconnect { reason: 0x80.., .. }) => {
+            Some(
+                Packet::ConnAck { reason: 1.., .. } | Packet::Disconnect { reason: 0x80.., .. },
+            ) => {
                 self.closed();
             }
             Some(other) => panic!("instead of the end of the connection: {other:?}"),
@@ -350,12 +364,12 @@ impl Client {
         let packet_id = self.packet_id();
         self.send(&message.bytes(self.version, packet_id));
         if message.qos == 1 {
-            self.acknowledged(0x40, packet_id);
+            self.settled(0x40, packet_id);
         }
         if message.qos == 2 {
-            self.acknowledged(0x50, packet_id);
+            self.settled(0x50, packet_id);
             self.send(&ack(0x62, packet_id));
-            self.acknowledged(0x70, packet_id);
+            self.settled(0x70, packet_id);
         }
     }
 
@@ -395,12 +409,28 @@ impl Client {
             1 => self.send(&ack(0x40, publish.packet_id)),
             2 => {
                 self.send(&ack(0x50, publish.packet_id));
-                self.acknowledged(0x62, publish.packet_id);
+                self.settled(0x62, publish.packet_id);
                 self.send(&ack(0x70, publish.packet_id));
             }
             _ => {}
         }
         publish
+    }
+
+    /// This acknowledgement comes with success, maybe behind messages, which stay for later.
+    #[track_caller]
+    fn settled(&mut self, first: u8, id: u16) {
+        loop {
+            match self.read().expect("an acknowledgement instead of the end of the connection") {
+                Packet::Ack { first: it, packet_id, reason: 0 | 0x10, .. }
+                    if (it, packet_id) == (first, id) =>
+                {
+                    return;
+                }
+                other @ Packet::Publish(_) => self.held.push_back(other),
+                other => panic!("no acknowledgement {first:#x} of {id}: {other:?}"),
+            }
+        }
     }
 }
 

@@ -13,4 +13,15 @@ mod client;
 mod server;
 mod wire;
 
+mod aliases;
+mod auth;
 mod connect;
+mod deliver;
+mod disconnect;
+mod limits;
+mod publish;
+mod retained;
+mod session;
+mod subscribe;
+mod topics;
+mod will;

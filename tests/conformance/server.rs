@@ -165,8 +165,7 @@ async fn gateway(limits: Limits, connect_timeout: Duration) -> Arc<Shared> {
     let Opened { broker, committer, recovered } =
         Broker::open(journal, &limits, Arc::default()).unwrap();
     std::thread::spawn(|| committer.run());
-    let bounds =
-        QueueBounds { messages_max: limits.queue_messages, bytes_max: limits.queue_bytes };
+    let bounds = QueueBounds { messages_max: limits.queue_messages, bytes_max: limits.queue_bytes };
     let clients =
         Clients::new(broker.clone(), bounds, limits.subscriptions_per_session, Arc::default());
     clients.restore(recovered, Now::of(&*clock)).unwrap();

@@ -192,15 +192,38 @@ impl Properties {
 /// A packet from a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
-    ConnAck { session_present: bool, reason: u8, properties: Properties },
+    ConnAck {
+        session_present: bool,
+        reason: u8,
+        properties: Properties,
+    },
     Publish(Publish),
     /// PUBACK, PUBREC, PUBREL, PUBCOMP, by the first byte.
-    Ack { first: u8, packet_id: u16, reason: u8, properties: Properties },
-    SubAck { packet_id: u16, reasons: Vec<u8>, properties: Properties },
-    UnsubAck { packet_id: u16, reasons: Vec<u8>, properties: Properties },
+    Ack {
+        first: u8,
+        packet_id: u16,
+        reason: u8,
+        properties: Properties,
+    },
+    SubAck {
+        packet_id: u16,
+        reasons: Vec<u8>,
+        properties: Properties,
+    },
+    UnsubAck {
+        packet_id: u16,
+        reasons: Vec<u8>,
+        properties: Properties,
+    },
     PingResp,
-    Disconnect { reason: u8, properties: Properties },
-    Auth { reason: u8, properties: Properties },
+    Disconnect {
+        reason: u8,
+        properties: Properties,
+    },
+    Auth {
+        reason: u8,
+        properties: Properties,
+    },
 }
 
 /// A PUBLISH from a server.
@@ -405,7 +428,10 @@ impl Reader<'_> {
 /// Whether a server may send the property in the packet with this first byte (5.0, table 2-4).
 fn allowed(id: u8, first: u8) -> bool {
     match first >> 4 {
-        2 => matches!(id, 0x11 | 0x12 | 0x13 | 0x15 | 0x16 | 0x1a | 0x1c | 0x1f | 0x21 | 0x22 | 0x24..=0x2a),
+        2 => matches!(
+            id,
+            0x11 | 0x12 | 0x13 | 0x15 | 0x16 | 0x1a | 0x1c | 0x1f | 0x21 | 0x22 | 0x24..=0x2a
+        ),
         3 => matches!(id, 0x01 | 0x02 | 0x03 | 0x08 | 0x09 | 0x0b | 0x23 | 0x26),
         4..=7 | 9 | 11 => matches!(id, 0x1f | 0x26),
         14 => matches!(id, 0x1c | 0x1f | 0x26),
