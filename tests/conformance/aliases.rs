@@ -17,7 +17,7 @@ fn connected() -> (Client, u16) {
     (client, u16::try_from(maximum).unwrap())
 }
 
-/// 5.0: 3.3.2-12, 3.3.2-10
+/// 5.0: 3.3.2-12
 #[test]
 fn every_alias_up_to_the_maximum_stands_for_its_topic() {
     let (mut publisher, maximum) = connected();

@@ -68,7 +68,10 @@ fn a_wrong_protocol_name_ends_the_connection() {
 #[test]
 fn an_unknown_protocol_version_is_refused() {
     for level in [0, 1, 2, 3, 6, 0x7f] {
-        // A version that is to come has CONNACK in its newest form, if any.
+        if level > 5 && !server::is_gnomon() {
+            // In which form a version that is to come is refused, is the broker's.
+            continue;
+        }
         let mut client = Client::dial(if level > 5 { Version::V5 } else { Version::V311 });
         client.send(&raw(b"MQTT", level, 2, &[&text(client_id())]));
         let packet = client.packet();

@@ -1,6 +1,6 @@
 //! Messages from the broker to a client: identifiers, acknowledgements, what is sent again.
 
-use crate::client::{Client, Connect, ack, ack_with, topic};
+use crate::client::{Client, Connect, ack, ack_with, side_by_side, topic};
 use crate::wire::{BOTH, Version, id, two};
 use std::collections::BTreeSet;
 
@@ -149,7 +149,7 @@ fn a_refusal_by_the_client_ends_the_delivery() {
 /// 5.0: 4.4.0-1
 #[test]
 fn nothing_is_sent_again_while_the_connection_lasts() {
-    for version in BOTH {
+    side_by_side(|version| {
         let topic = topic();
         let (_, mut subscriber, mut publisher) = pair(version, &topic, 1);
         publisher.publish(&topic, "x", 1);
@@ -160,7 +160,7 @@ fn nothing_is_sent_again_while_the_connection_lasts() {
         publisher.publish(&topic, "y", 1);
         subscriber.receive("y");
         subscriber.quiet();
-    }
+    });
 }
 
 /// 5.0: 3.3.4-9, 4.9.0-1, 4.9.0-2

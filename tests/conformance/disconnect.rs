@@ -1,6 +1,6 @@
 //! PINGREQ, keep-alive and DISCONNECT (both standards, 3.12, 3.14; 3.1.2.10).
 
-use crate::client::{Client, Connect, Message, topic};
+use crate::client::{Client, Connect, Message, side_by_side, topic};
 use crate::server;
 use crate::wire::{BOTH, Packet, Version, id, packet, reason, section, string, user};
 
@@ -66,7 +66,7 @@ fn reserved_bits_of_disconnect_are_malformed() {
 /// 5.0: 3.1.2-22, 3.2.2-22
 #[test]
 fn a_silent_client_is_thrown_out_and_one_that_pings_is_not() {
-    for version in BOTH {
+    side_by_side(|version| {
         let connect = Connect { keep_alive_s: 1, ..Connect::new(version) };
         let silent = connect.open();
         let mut lively = Connect { keep_alive_s: 1, ..Connect::new(version) }.open();
@@ -76,25 +76,25 @@ fn a_silent_client_is_thrown_out_and_one_that_pings_is_not() {
         }
         silent.ended(reason::KEEP_ALIVE);
         lively.ended(reason::KEEP_ALIVE);
-    }
+    });
 }
 
 /// 3.1.1: 3.1.2-24
 /// 5.0: 3.1.2-22
 #[test]
 fn without_keep_alive_a_silent_client_stays() {
-    for version in BOTH {
+    side_by_side(|version| {
         let mut client = Client::connect(version);
         std::thread::sleep(std::time::Duration::from_secs(2));
         client.quiet();
-    }
+    });
 }
 
 /// 3.1.1: 3.1.2-24
 /// 5.0: 3.1.2-22
 #[test]
 fn what_the_server_sends_does_not_keep_a_client_alive() {
-    for version in BOTH {
+    side_by_side(|version| {
         let topic = topic();
         let mut client = Connect { keep_alive_s: 1, ..Connect::new(version) }.open();
         client.subscribe(&topic, 0);
@@ -110,7 +110,7 @@ fn what_the_server_sends_does_not_keep_a_client_alive() {
             assert!(received < 100, "ten seconds of silence were not noticed");
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-    }
+    });
 }
 
 /// 5.0: 3.2.2-22

@@ -242,3 +242,42 @@ fn a_length_that_nobody_takes_ends_the_connection_before_its_bytes_come() {
         client.ended(reason::MALFORMED);
     }
 }
+
+/// 3.1.1: 3.9.3-2, 4.8.0-1
+/// 5.0: 3.9.3-2, 3.14.2-1
+#[test]
+fn names_and_filters_beyond_the_limits_of_the_host_are_refused() {
+    let Some(address) = server::small() else { return };
+    for version in crate::wire::BOTH {
+        for text in ["x".repeat(257), "/".repeat(8)] {
+            let (mut client, _, _) = Connect::new(version).open_at(address);
+            let refused = if version == Version::V5 { reason::FILTER_INVALID } else { 0x80 };
+            assert_eq!(client.try_subscribe(&text, 0), refused);
+            client.send(&Message::new(&text, "x").bytes(version, 0));
+            client.ended(reason::TOPIC_INVALID);
+        }
+    }
+}
+
+/// 3.1.1: 3.1.3-9, 3.2.2-4, 3.2.2-5
+/// 5.0: 3.1.3-8, 3.2.2-6, 3.2.2-7
+#[test]
+fn a_client_id_beyond_the_limit_of_the_host_is_refused() {
+    let Some(address) = server::small() else { return };
+    for version in crate::wire::BOTH {
+        let client_id = "x".repeat(129);
+        let reason = Connect { client_id, ..Connect::new(version) }.refused_at(address);
+        assert_eq!(reason, if version == Version::V5 { 0x85 } else { 2 });
+    }
+}
+
+/// 3.1.1: 3.2.2-6
+#[test]
+fn a_refusal_without_a_fitting_return_code_is_silent() {
+    let Some(address) = server::small() else { return };
+    let will = Some(crate::client::Will::new(&"x".repeat(257)));
+    let connect = Connect { will, ..Connect::new(Version::V311) };
+    let mut client = Client::dial_at(address, Version::V311);
+    client.send(&connect.bytes());
+    client.closed();
+}

@@ -159,7 +159,7 @@ fn a_password_without_a_user_name_ends_the_connection() {
     check_no_connect(Version::V311, &connect(Version::V311, 0x42, &fields));
 }
 
-/// 3.1.1: 3.1.2-22
+/// 3.1.1: 4.7.1-1, 4.7.3-1
 /// 5.0: 4.7.0-1, 4.7.3-1
 #[test]
 fn a_will_on_a_topic_that_is_none_ends_the_connection() {
@@ -355,5 +355,50 @@ fn before_connack_no_disconnect_is_sent() {
     if server::is_gnomon() {
         let client_id = format!("denied{}", client_id());
         Connect { client_id, ..Connect::new(Version::V5) }.refused();
+    }
+}
+
+/// 3.1.1: 4.8.0-1
+/// 5.0: 4.13.1-1
+#[test]
+fn whatever_comes_is_answered_with_packets_or_the_end() {
+    for version in BOTH {
+        let topic = crate::client::topic();
+        let message =
+            |qos| crate::client::Message { qos, ..crate::client::Message::new(&topic, "x") };
+        let packets = [
+            crate::client::subscribe(version, 1, &[(&topic, 1)], &[]),
+            message(0).bytes(version, 0),
+            message(1).bytes(version, 2),
+            message(2).bytes(version, 3),
+            crate::client::ack(0x62, 3),
+            crate::client::unsubscribe(version, 4, &[&topic]),
+            vec![0xc0, 0],
+        ]
+        .concat();
+        // SplitMix64 (Steele, Lea, Flood 2014), so that every run is the same.
+        let mut state = 1_u64;
+        let mut random = move |below: usize| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            usize::try_from((z ^ (z >> 31)) % below as u64).unwrap()
+        };
+        for _ in 0..300 {
+            let mut bytes = packets.clone();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+                    1 => bytes[at] ^= 1 << random(8),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            let mut client = Client::connect(version);
+            client.send(&bytes);
+            client.finished();
+        }
+        Client::connect(version).quiet();
     }
 }

@@ -157,7 +157,7 @@ fn pubrec_without_its_publish_is_answered_or_ignored() {
     }
 }
 
-/// 3.1.1: 4.6.0-6
+/// 3.1.1: 4.6.0-5, 4.6.0-6
 /// 5.0: 4.6.0-5, 4.6.0-6
 #[test]
 fn messages_of_a_topic_come_in_the_order_of_their_publication() {
@@ -361,7 +361,7 @@ fn a_qos_2_handshake_goes_on_after_the_connection_was_lost() {
     }
 }
 
-/// 5.0: 4.9.0-3
+/// 5.0: 3.4.2-1
 #[test]
 fn a_reason_in_an_acknowledgement_of_the_client_is_taken() {
     let topic = topic();

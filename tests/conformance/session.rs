@@ -155,7 +155,7 @@ fn disconnect_cannot_bring_a_session_to_life() {
 }
 
 /// 3.1.1: 3.1.4-2, 3.1.3-2
-/// 5.0: 3.1.4-3, 3.1.3-2, 3.14.2-1, 4.13.2-1
+/// 5.0: 3.1.4-3, 3.1.3-2, 3.14.2-1, 3.14.2-2, 4.13.2-1
 #[test]
 fn a_second_connection_takes_the_client_id_over() {
     for (first_version, second_version) in [
@@ -233,7 +233,7 @@ fn a_session_crosses_the_versions() {
     client.receive("x");
 }
 
-/// 5.0: 3.2.2-3
+/// 5.0: 3.1.2-23
 #[test]
 fn the_server_says_when_it_keeps_a_session_for_less_time() {
     let Some(address) = server::small() else { return };
@@ -244,5 +244,44 @@ fn the_server_says_when_it_keeps_a_session_for_less_time() {
         let connect = Connect { properties, ..Connect::new(Version::V5) };
         let (_, _, properties) = connect.open_at(address);
         assert_eq!(properties.number(id::SESSION_EXPIRY), told);
+    }
+}
+
+/// 5.0: 4.1.0-1
+#[test]
+fn a_session_does_not_expire_while_its_client_is_connected() {
+    let topic = topic();
+    let properties = four(id::SESSION_EXPIRY, 1);
+    let connect = Connect { clean: false, properties, ..Connect::new(Version::V5) };
+    let mut client = connect.open();
+    client.subscribe(&topic, 1);
+    std::thread::sleep(Duration::from_millis(2_500));
+    Client::connect(Version::V5).publish(&topic, "x", 1);
+    client.receive("x");
+    client.quiet();
+    client.cut();
+    assert!(connect.resume().1);
+}
+
+/// 3.1.1: 3.1.2-5, 4.6.0-6
+/// 5.0: 4.5.0-1, 4.6.0-5
+#[test]
+fn many_messages_wait_in_their_order() {
+    for version in BOTH {
+        let topic = topic();
+        let connect = Connect::durable(version);
+        let mut client = connect.open();
+        client.subscribe(&topic, 1);
+        client.disconnect();
+        let mut publisher = Client::connect(version);
+        let payloads: Vec<_> = (0..300).map(|number| number.to_string()).collect();
+        for payload in &payloads {
+            publisher.publish(&topic, payload, 1);
+        }
+        let mut client = connect.open();
+        for payload in &payloads {
+            client.receive(payload);
+        }
+        client.quiet();
     }
 }

@@ -100,7 +100,7 @@ fn misplaced_wildcards_are_refused() {
     }
 }
 
-/// 3.1.1: 4.7.3-3, 1.5.3-3
+/// 3.1.1: 4.7.3-3
 /// 5.0: 4.7.3-3
 #[test]
 fn names_of_up_to_65_535_bytes_are_taken() {

@@ -1,6 +1,6 @@
 //! Wills (both standards, 3.1.2.5; 5.0: 3.1.3.2).
 
-use crate::client::{Client, Connect, Message, Will, topic};
+use crate::client::{Client, Connect, Message, Will, side_by_side, topic};
 use crate::server;
 use crate::wire::{BOTH, Version, byte, four, id, packet, reason, string, user};
 use std::time::Duration;
@@ -114,7 +114,7 @@ fn a_will_is_published_after_a_protocol_error() {
 /// 5.0: 3.1.2-8, 3.1.2-22, 3.2.2-22
 #[test]
 fn a_will_is_published_when_the_keep_alive_has_passed() {
-    for version in BOTH {
+    side_by_side(|version| {
         let will = Will { qos: 1, ..Will::new(&topic()) };
         let mut watcher = Client::connect(version);
         watcher.subscribe(&will.topic, 1);
@@ -122,7 +122,7 @@ fn a_will_is_published_when_the_keep_alive_has_passed() {
         let client = connect.open();
         watcher.receive("will");
         client.ended(reason::KEEP_ALIVE);
-    }
+    });
 }
 
 /// 3.1.1: 3.1.2-8
@@ -231,7 +231,7 @@ fn an_empty_will_is_published() {
     }
 }
 
-/// 3.1.1: 3.2.2-5, 3.2.2-6
+/// 3.1.1: 3.2.2-5
 /// 5.0: 3.1.4-2, 3.2.2-6, 3.2.2-7
 #[test]
 fn a_will_that_the_policy_denies_is_refused_with_its_connect() {
