@@ -1,6 +1,7 @@
 //! Topic aliases, both ways (5.0, 3.3.2.3.4).
 
-use crate::client::{Client, Connect, Message, topic};
+use crate::client::Client;
+use crate::packets::{Connect, Message, topic};
 use crate::server;
 use crate::wire::{Version, id, reason, two};
 

@@ -1,6 +1,7 @@
 //! User name and password, authorization, enhanced authentication (3.1.1: 3.1.3; 5.0: 4.12).
 
-use crate::client::{Client, Connect, Message, client_id, topic};
+use crate::client::Client;
+use crate::packets::{Connect, Message, client_id, topic};
 use crate::server::{self, PASSWORD, USER};
 use crate::wire::{BOTH, Version, id, packet, reason, section, string};
 
@@ -15,7 +16,7 @@ fn user_name_and_password_are_read_behind_the_will() {
         let connect =
             Connect { username: Some(USER), password: Some(PASSWORD), ..Connect::new(version) };
         connect.open().quiet();
-        let will = Some(crate::client::Will::new(&topic()));
+        let will = Some(crate::packets::Will::new(&topic()));
         Connect { will, ..connect.clone() }.open().disconnect();
         Connect { password: None, ..connect }.open().quiet();
     }
@@ -95,13 +96,13 @@ fn packets_may_come_right_behind_connect_and_are_answered_behind_connack() {
     for version in BOTH {
         let topic = topic();
         let mut client = Client::dial(version);
-        let subscribe = crate::client::subscribe(version, 1, &[(&topic, 0)], &[]);
+        let subscribe = crate::packets::subscribe(version, 1, &[(&topic, 0)], &[]);
         let publish = Message::new(&topic, "x").bytes(version, 0);
         client.send(&[&Connect::new(version).bytes()[..], &subscribe, &publish].concat());
         let first = client.packet();
-        assert!(matches!(first, crate::wire::Packet::ConnAck { reason: 0, .. }), "{first:?}");
+        assert!(matches!(first, crate::read::Packet::ConnAck { reason: 0, .. }), "{first:?}");
         let second = client.packet();
-        assert!(matches!(second, crate::wire::Packet::SubAck { packet_id: 1, .. }), "{second:?}");
+        assert!(matches!(second, crate::read::Packet::SubAck { packet_id: 1, .. }), "{second:?}");
         client.receive("x");
     }
 }

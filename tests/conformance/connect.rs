@@ -1,14 +1,22 @@
 //! CONNECT and CONNACK (both standards, 3.1 and 3.2).
 
-use crate::client::{Client, Connect, Message, client_id, topic};
+use crate::client::Client;
+use crate::malformed::NO_UTF8;
+use crate::packets::{Connect, Message, Will, client_id, topic};
+use crate::read::Packet;
 use crate::server;
-use crate::wire::{BOTH, Packet, Version, id, packet, reason, section, text};
+use crate::wire::{BOTH, Version, id, no_properties, packet, reason, section, text};
 
 /// The body of a CONNECT, field by field, for what [`Connect`] cannot say.
 fn raw(name: &[u8], level: u8, flags: u8, rest: &[&[u8]]) -> Vec<u8> {
     let properties = if level == 5 { section(&[]) } else { Vec::new() };
     let body = [&text(name)[..], &[level, flags, 0, 0], &properties, &rest.concat()].concat();
     packet(0x10, &body)
+}
+
+/// A CONNECT with these flags and fields.
+fn flagged(version: Version, flags: u8, fields: &[&[u8]]) -> Vec<u8> {
+    raw(b"MQTT", if version == Version::V5 { 5 } else { 4 }, flags, fields)
 }
 
 /// Sends the bytes on a new connection; the broker ends it.
@@ -154,4 +162,82 @@ fn an_empty_client_id_gets_one_of_its_own() {
     first.disconnect();
     let (_client, present) = Connect { client_id: assigned, ..connect }.resume();
     assert!(present);
+}
+
+/// 3.1.1: 1.5.3-1, 1.5.3-2, 3.1.3-4, 3.1.3-10, 3.1.3-11
+/// 5.0: 1.5.4-1, 1.5.4-2, 3.1.3-4, 3.1.3-11, 3.1.3-12
+#[test]
+fn a_connect_with_text_that_is_none_ends_the_connection() {
+    for version in BOTH {
+        for string in NO_UTF8.iter().chain([&&b"\0"[..]]) {
+            let string = text(string);
+            let id = text(client_id());
+            let none = no_properties(version);
+            check_thrown_out(version, &flagged(version, 0x02, &[&string]));
+            let will = [&id[..], &none, &string, &text("payload")];
+            check_thrown_out(version, &flagged(version, 0x06, &will));
+            check_thrown_out(version, &flagged(version, 0x82, &[&id, &string]));
+        }
+    }
+}
+
+/// 3.1.1: 3.1.2-11, 3.1.2-13, 3.1.2-14, 3.1.2-15, 3.1.4-1
+/// 5.0: 3.1.2-11, 3.1.2-12, 3.1.2-13, 3.1.4-1
+#[test]
+fn will_flags_that_contradict_each_other_end_the_connection() {
+    for version in BOTH {
+        let id = text(client_id());
+        for flags in [0x0a, 0x12, 0x1a, 0x22, 0x2a, 0x3a] {
+            check_thrown_out(version, &flagged(version, flags, &[&id]));
+        }
+        let none = no_properties(version);
+        let will = [&id[..], &none, &text("topic"), &text("payload")];
+        for flags in [0x1e, 0x3e] {
+            check_thrown_out(version, &flagged(version, flags, &will));
+        }
+    }
+}
+
+/// 3.1.1: 3.1.2-9, 3.1.2-11, 3.1.2-18, 3.1.2-19, 3.1.2-20, 3.1.2-21, 3.1.3-1, 3.1.3-3, 3.1.4-1
+/// 5.0: 3.1.2-9, 3.1.2-16, 3.1.2-17, 3.1.2-18, 3.1.2-19, 3.1.3-1, 3.1.3-3, 3.1.4-1
+#[test]
+fn a_connect_with_too_few_or_too_many_fields_ends_the_connection() {
+    for version in BOTH {
+        let (id, none) = (text(client_id()), no_properties(version));
+        let (field, will) = (text("x"), [&none[..], &text("topic"), &text("payload")].concat());
+        let cases: [(u8, &[&[u8]]); 10] = [
+            (0x02, &[]),
+            (0x02, &[&id, &field]),
+            (0x06, &[&id]),
+            (0x06, &[&id, &none, &field]),
+            (0x02, &[&id, &will]),
+            (0x82, &[&id]),
+            (0x82, &[&id, &field, &field]),
+            (0xc2, &[&id, &field]),
+            (0xc6, &[&id, &will, &field]),
+            (0xc2, &[&id, &field, &field, &field]),
+        ];
+        for (flags, fields) in cases {
+            check_thrown_out(version, &flagged(version, flags, fields));
+        }
+    }
+}
+
+/// 3.1.1: 3.1.2-22, 3.1.4-1
+#[test]
+fn a_password_without_a_user_name_ends_the_connection() {
+    let fields = [&text(client_id())[..], &text("password")];
+    check_thrown_out(Version::V311, &flagged(Version::V311, 0x42, &fields));
+}
+
+/// 3.1.1: 4.7.1-1, 4.7.3-1
+/// 5.0: 4.7.0-1, 4.7.3-1
+#[test]
+fn a_will_on_a_topic_that_is_none_ends_the_connection() {
+    for version in BOTH {
+        for topic in ["", "a/+", "#"] {
+            let will = Some(Will::new(topic));
+            check_thrown_out(version, &Connect { will, ..Connect::new(version) }.bytes());
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Messages from the broker to a client: identifiers, acknowledgements, what is sent again.
 
-use crate::client::{Client, Connect, ack, ack_with, side_by_side, topic};
+use crate::client::{Client, side_by_side};
+use crate::packets::{Connect, ack, ack_with, topic};
 use crate::wire::{BOTH, Version, id, two};
 use std::collections::BTreeSet;
 

@@ -1,8 +1,10 @@
 //! PINGREQ, keep-alive and DISCONNECT (both standards, 3.12, 3.14; 3.1.2.10).
 
-use crate::client::{Client, Connect, Message, side_by_side, topic};
+use crate::client::{Client, side_by_side};
+use crate::packets::{Connect, Message, topic};
+use crate::read::Packet;
 use crate::server;
-use crate::wire::{BOTH, Packet, Version, id, packet, reason, section, string, user};
+use crate::wire::{BOTH, Version, id, packet, reason, section, string, user};
 
 /// 3.1.1: 3.12.4-1
 /// 5.0: 3.12.4-1

@@ -1,8 +1,10 @@
 //! What a client takes, and what the server takes (5.0: 3.1.2.11, 3.2.2.3, 4.9).
 
-use crate::client::{Client, Connect, Message, ack, topic};
+use crate::client::Client;
+use crate::packets::{Connect, Message, ack, topic};
+use crate::read::Packet;
 use crate::server::{self, small};
-use crate::wire::{Packet, Version, byte, four, id, reason, two, user};
+use crate::wire::{Version, byte, four, id, reason, two, user};
 
 /// A client that takes packets of so many bytes.
 fn taking(bytes: u32) -> Connect {
@@ -109,8 +111,8 @@ fn without_problem_information_only_connack_and_disconnect_give_reasons() {
     let denied = |qos| Message { qos, ..Message::new("denied/corner", "x") }.bytes(Version::V5, 1);
     client.send(&denied(1));
     client.send(&ack(0x62, 9));
-    client.send(&crate::client::subscribe(Version::V5, 2, &[("denied/corner", 0)], &[]));
-    client.send(&crate::client::unsubscribe(Version::V5, 3, &["none"]));
+    client.send(&crate::packets::subscribe(Version::V5, 2, &[("denied/corner", 0)], &[]));
+    client.send(&crate::packets::unsubscribe(Version::V5, 3, &["none"]));
     for _ in 0..4 {
         let properties = match client.packet() {
             Packet::Ack { properties, .. }
@@ -164,10 +166,10 @@ fn what_the_server_does_not_offer_it_says_and_what_it_does_not_say_it_offers() {
         let identifier = crate::wire::subscription_id(1);
         assert_eq!(client.subscribe_all(&[(&topic, 0)], &identifier), [0]);
     }
-    let will = crate::client::Will {
+    let will = crate::packets::Will {
         qos,
         retain: offers(id::RETAIN_AVAILABLE),
-        ..crate::client::Will::new(&topic)
+        ..crate::packets::Will::new(&topic)
     };
     Connect { will: Some(will), ..Connect::new(Version::V5) }.open().disconnect();
 }
@@ -275,7 +277,7 @@ fn a_client_id_beyond_the_limit_of_the_host_is_refused() {
 #[test]
 fn a_refusal_without_a_fitting_return_code_is_silent() {
     let Some(address) = server::small() else { return };
-    let will = Some(crate::client::Will::new(&"x".repeat(257)));
+    let will = Some(crate::packets::Will::new(&"x".repeat(257)));
     let connect = Connect { will, ..Connect::new(Version::V311) };
     let mut client = Client::dial_at(address, Version::V311);
     client.send(&connect.bytes());

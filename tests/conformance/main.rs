@@ -10,6 +10,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod client;
+mod packets;
+mod read;
 mod server;
 mod wire;
 

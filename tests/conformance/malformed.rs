@@ -1,11 +1,12 @@
 //! Packets that no client may send (both standards, chapters 1 and 2; 3.1.1: 4.8; 5.0: 4.13).
 
-use crate::client::{Client, Connect, client_id};
+use crate::client::Client;
+use crate::packets::{Connect, client_id};
 use crate::server;
-use crate::wire::{BOTH, Version, packet, reason, section, text};
+use crate::wire::{BOTH, Version, no_properties, packet, reason, section, text};
 
 /// Bytes that are no UTF-8: overlong, cut off, a surrogate, beyond U+10FFFF, not at all.
-const NO_UTF8: &[&[u8]] = &[
+pub const NO_UTF8: &[&[u8]] = &[
     b"\xc0\xaf",
     b"\xe0\x80\xaf",
     b"\xe2\x82",
@@ -16,17 +17,6 @@ const NO_UTF8: &[&[u8]] = &[
     b"\xff",
     b"a\x80",
 ];
-
-fn no_properties(version: Version) -> Vec<u8> {
-    if version == Version::V5 { section(&[]) } else { Vec::new() }
-}
-
-/// A CONNECT with these flags and this payload.
-fn connect(version: Version, flags: u8, fields: &[&[u8]]) -> Vec<u8> {
-    let level = if version == Version::V5 { 5 } else { 4 };
-    let head = [&text("MQTT")[..], &[level, flags, 0, 0], &no_properties(version)].concat();
-    packet(0x10, &[head, fields.concat()].concat())
-}
 
 /// On a connected client; the broker ends the connection.
 #[track_caller]
@@ -93,84 +83,6 @@ fn text_with_a_null_character_ends_the_connection() {
     }
 }
 
-/// 3.1.1: 1.5.3-1, 1.5.3-2, 3.1.3-4, 3.1.3-10, 3.1.3-11
-/// 5.0: 1.5.4-1, 1.5.4-2, 3.1.3-4, 3.1.3-11, 3.1.3-12
-#[test]
-fn a_connect_with_text_that_is_none_ends_the_connection() {
-    for version in BOTH {
-        for string in NO_UTF8.iter().chain([&&b"\0"[..]]) {
-            let string = text(string);
-            let id = text(client_id());
-            let none = no_properties(version);
-            check_no_connect(version, &connect(version, 0x02, &[&string]));
-            let will = [&id[..], &none, &string, &text("payload")];
-            check_no_connect(version, &connect(version, 0x06, &will));
-            check_no_connect(version, &connect(version, 0x82, &[&id, &string]));
-        }
-    }
-}
-
-/// 3.1.1: 3.1.2-11, 3.1.2-13, 3.1.2-14, 3.1.2-15, 3.1.4-1
-/// 5.0: 3.1.2-11, 3.1.2-12, 3.1.2-13, 3.1.4-1
-#[test]
-fn will_flags_that_contradict_each_other_end_the_connection() {
-    for version in BOTH {
-        let id = text(client_id());
-        for flags in [0x0a, 0x12, 0x1a, 0x22, 0x2a, 0x3a] {
-            check_no_connect(version, &connect(version, flags, &[&id]));
-        }
-        let none = no_properties(version);
-        let will = [&id[..], &none, &text("topic"), &text("payload")];
-        for flags in [0x1e, 0x3e] {
-            check_no_connect(version, &connect(version, flags, &will));
-        }
-    }
-}
-
-/// 3.1.1: 3.1.2-9, 3.1.2-11, 3.1.2-18, 3.1.2-19, 3.1.2-20, 3.1.2-21, 3.1.3-1, 3.1.3-3, 3.1.4-1
-/// 5.0: 3.1.2-9, 3.1.2-16, 3.1.2-17, 3.1.2-18, 3.1.2-19, 3.1.3-1, 3.1.3-3, 3.1.4-1
-#[test]
-fn a_connect_with_too_few_or_too_many_fields_ends_the_connection() {
-    for version in BOTH {
-        let (id, none) = (text(client_id()), no_properties(version));
-        let (field, will) = (text("x"), [&none[..], &text("topic"), &text("payload")].concat());
-        let cases: [(u8, &[&[u8]]); 10] = [
-            (0x02, &[]),
-            (0x02, &[&id, &field]),
-            (0x06, &[&id]),
-            (0x06, &[&id, &none, &field]),
-            (0x02, &[&id, &will]),
-            (0x82, &[&id]),
-            (0x82, &[&id, &field, &field]),
-            (0xc2, &[&id, &field]),
-            (0xc6, &[&id, &will, &field]),
-            (0xc2, &[&id, &field, &field, &field]),
-        ];
-        for (flags, fields) in cases {
-            check_no_connect(version, &connect(version, flags, fields));
-        }
-    }
-}
-
-/// 3.1.1: 3.1.2-22, 3.1.4-1
-#[test]
-fn a_password_without_a_user_name_ends_the_connection() {
-    let fields = [&text(client_id())[..], &text("password")];
-    check_no_connect(Version::V311, &connect(Version::V311, 0x42, &fields));
-}
-
-/// 3.1.1: 4.7.1-1, 4.7.3-1
-/// 5.0: 4.7.0-1, 4.7.3-1
-#[test]
-fn a_will_on_a_topic_that_is_none_ends_the_connection() {
-    for version in BOTH {
-        for topic in ["", "a/+", "#"] {
-            let will = Some(crate::client::Will::new(topic));
-            check_no_connect(version, &Connect { will, ..Connect::new(version) }.bytes());
-        }
-    }
-}
-
 /// 3.1.1: 2.2.2-1, 2.2.2-2, 3.6.1-1, 3.8.1-1, 3.10.1-1, 4.8.0-1
 /// 5.0: 2.1.3-1, 3.6.1-1, 3.8.1-1, 3.10.1-1, 4.13.1-1
 #[test]
@@ -205,16 +117,16 @@ fn reserved_flags_of_the_fixed_header_end_the_connection() {
 #[test]
 fn dup_with_qos_0_is_not_passed_on() {
     for version in BOTH {
-        let topic = crate::client::topic();
+        let topic = crate::packets::topic();
         let mut watcher = Client::connect(version);
         watcher.subscribe(&topic, 0);
         let mut client = Client::connect(version);
         let message =
-            crate::client::Message { dup: true, ..crate::client::Message::new(&topic, "x") };
+            crate::packets::Message { dup: true, ..crate::packets::Message::new(&topic, "x") };
         client.send(&message.bytes(version, 0));
         // Either the message is malformed, or the flag is ignored; the decoder refuses it.
         client.send(&[0xc0, 0]);
-        if client.next() == Some(crate::wire::Packet::PingResp) {
+        if client.next() == Some(crate::read::Packet::PingResp) {
             watcher.receive("x");
         }
     }
@@ -333,15 +245,15 @@ fn reasons_that_do_not_belong_to_the_packet_end_the_connection() {
 #[test]
 fn packets_may_come_in_any_pieces() {
     for version in BOTH {
-        let topic = crate::client::topic();
+        let topic = crate::packets::topic();
         let mut client = Client::dial(version);
-        let subscribe = crate::client::subscribe(version, 1, &[(&topic, 0)], &[]);
-        let publish = crate::client::Message::new(&topic, "x").bytes(version, 0);
+        let subscribe = crate::packets::subscribe(version, 1, &[(&topic, 0)], &[]);
+        let publish = crate::packets::Message::new(&topic, "x").bytes(version, 0);
         for byte in [&Connect::new(version).bytes()[..], &subscribe, &publish].concat() {
             client.send(&[byte]);
         }
-        assert!(matches!(client.packet(), crate::wire::Packet::ConnAck { reason: 0, .. }));
-        assert!(matches!(client.packet(), crate::wire::Packet::SubAck { .. }));
+        assert!(matches!(client.packet(), crate::read::Packet::ConnAck { reason: 0, .. }));
+        assert!(matches!(client.packet(), crate::read::Packet::SubAck { .. }));
         client.receive("x");
     }
 }
@@ -363,16 +275,16 @@ fn before_connack_no_disconnect_is_sent() {
 #[test]
 fn whatever_comes_is_answered_with_packets_or_the_end() {
     for version in BOTH {
-        let topic = crate::client::topic();
+        let topic = crate::packets::topic();
         let message =
-            |qos| crate::client::Message { qos, ..crate::client::Message::new(&topic, "x") };
+            |qos| crate::packets::Message { qos, ..crate::packets::Message::new(&topic, "x") };
         let packets = [
-            crate::client::subscribe(version, 1, &[(&topic, 1)], &[]),
+            crate::packets::subscribe(version, 1, &[(&topic, 1)], &[]),
             message(0).bytes(version, 0),
             message(1).bytes(version, 2),
             message(2).bytes(version, 3),
-            crate::client::ack(0x62, 3),
-            crate::client::unsubscribe(version, 4, &[&topic]),
+            crate::packets::ack(0x62, 3),
+            crate::packets::unsubscribe(version, 4, &[&topic]),
             vec![0xc0, 0],
         ]
         .concat();

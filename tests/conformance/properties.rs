@@ -1,9 +1,10 @@
 //! Properties of MQTT 5 (5.0, 2.2.2, 3.3.2.3).
 
-use crate::client::{Client, Connect, Message, subscribe, topic};
+use crate::client::Client;
+use crate::packets::{Connect, Message, subscribe, topic};
+use crate::read::{Packet, Properties};
 use crate::wire::{
-    Packet, Properties, Version, byte, four, id, packet, reason, section, string, subscription_id,
-    text, two, user,
+    Version, byte, four, id, packet, reason, section, string, subscription_id, text, two, user,
 };
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ fn a_message_that_expires_while_it_is_under_way_is_completed() {
     client.cut();
     std::thread::sleep(Duration::from_millis(2_100));
     // The receiving half of the handshake.
-    publisher.send(&crate::client::ack(0x62, 1));
+    publisher.send(&crate::packets::ack(0x62, 1));
     publisher.acknowledged(0x70, 1);
     // The sending half, by a new try.
     let mut client = connect.open();

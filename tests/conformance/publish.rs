@@ -1,8 +1,10 @@
 //! Messages from a client to the broker (both standards, 3.3 to 3.7 and 4.3).
 
-use crate::client::{Client, Connect, Message, ack, ack_with, topic};
+use crate::client::Client;
+use crate::packets::{Connect, Message, ack, ack_with, topic};
+use crate::read::Packet;
 use crate::server;
-use crate::wire::{BOTH, Packet, Version, packet, reason, text};
+use crate::wire::{BOTH, Version, packet, reason, text};
 
 /// Two clients: one that publishes, and one that is subscribed to the topic with QoS 2.
 #[track_caller]

@@ -1,6 +1,7 @@
 //! Retained messages (3.1.1: 3.3.1.3; 5.0: 3.3.1.3 and the subscription options).
 
-use crate::client::{Client, Message, topic};
+use crate::client::Client;
+use crate::packets::{Message, topic};
 use crate::server;
 use crate::wire::{BOTH, Version, four, id, reason, string, user};
 use std::time::Duration;
@@ -247,7 +248,7 @@ fn a_retained_message_expires() {
 #[test]
 fn a_retained_message_beyond_the_quota_is_refused() {
     let Some(address) = server::small() else { return };
-    let connect = crate::client::Connect::new(Version::V5);
+    let connect = crate::packets::Connect::new(Version::V5);
     let (mut client, _, _) = connect.open_at(address);
     let names = [topic(), topic()];
     let retain = |client: &mut Client, name: &str, payload| {

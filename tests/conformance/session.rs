@@ -1,6 +1,7 @@
 //! Sessions: what outlives a connection, and for how long (3.1.1: 3.1.2.4; 5.0: 3.1.2.4, 4.1).
 
-use crate::client::{Client, Connect, client_id, topic};
+use crate::client::Client;
+use crate::packets::{Connect, client_id, topic};
 use crate::server;
 use crate::wire::{BOTH, Version, byte, four, id, packet, reason, section};
 use std::time::Duration;

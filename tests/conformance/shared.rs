@@ -1,7 +1,9 @@
 //! Shared subscriptions (5.0, 4.8.2).
 
-use crate::client::{Client, Connect, Message, ack_with, subscribe, topic};
-use crate::wire::{Packet, Version, id, reason, two};
+use crate::client::Client;
+use crate::packets::{Connect, Message, ack_with, subscribe, topic};
+use crate::read::Packet;
+use crate::wire::{Version, id, reason, two};
 
 const NO_LOCAL: u8 = 0x04;
 
@@ -20,7 +22,7 @@ fn drained(client: &mut Client) -> Vec<String> {
             Packet::Publish(publish) => {
                 payloads.push(String::from_utf8(publish.payload).unwrap());
                 if publish.qos == 1 {
-                    client.send(&crate::client::ack(0x40, publish.packet_id));
+                    client.send(&crate::packets::ack(0x40, publish.packet_id));
                 }
             }
             other => panic!("{other:?}"),

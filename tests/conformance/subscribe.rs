@@ -1,8 +1,10 @@
 //! SUBSCRIBE and UNSUBSCRIBE (both standards, 3.8 to 3.11).
 
-use crate::client::{Client, Connect, Message, subscribe, topic, unsubscribe};
+use crate::client::Client;
+use crate::packets::{Connect, Message, subscribe, topic, unsubscribe};
+use crate::read::Packet;
 use crate::server::{self, PASSWORD, USER};
-use crate::wire::{BOTH, Packet, Version, packet, reason, section, subscription_id, text};
+use crate::wire::{BOTH, Version, no_properties, packet, reason, subscription_id, text};
 
 /// 3.1.1: 3.8.4-1, 3.8.4-2, 2.3.1-7
 /// 5.0: 3.8.4-1, 3.8.4-2, 2.2.1-6
@@ -177,7 +179,7 @@ fn subscriptions_beyond_the_quota_are_refused() {
 fn subscribe_and_unsubscribe_without_a_filter_end_the_connection() {
     for version in BOTH {
         for first in [0x82, 0xa2] {
-            let properties = if version == Version::V5 { section(&[]) } else { Vec::new() };
+            let properties = no_properties(version);
             let mut client = Client::connect(version);
             client.send(&packet(first, &[&[0, 1][..], &properties].concat()));
             client.ended(reason::PROTOCOL_ERROR);
@@ -350,7 +352,7 @@ fn no_message_is_lost_while_a_subscription_is_replaced() {
 #[test]
 fn a_filter_that_is_cut_off_ends_the_connection() {
     for version in BOTH {
-        let properties = if version == Version::V5 { section(&[]) } else { Vec::new() };
+        let properties = no_properties(version);
         for first in [0x82, 0xa2] {
             for rest in [&[0][..], &[0, 9, b'a'], &[&text("a/b")[..], &[0], &[0]].concat()] {
                 let mut client = Client::connect(version);

@@ -1,8 +1,10 @@
 //! Topic names and filters, and which matches which (both standards, 4.7).
 
-use crate::client::{Client, Connect, Message, topic};
+use crate::client::Client;
+use crate::packets::{Connect, Message, topic};
+use crate::read::Packet;
 use crate::server;
-use crate::wire::{BOTH, Packet, Version};
+use crate::wire::{BOTH, Version};
 
 /// A filter, names that it matches, names that it does not; all below a level of the test's own.
 const MATCHES: &[(&str, &[&str], &[&str])] = &[
@@ -90,7 +92,7 @@ fn misplaced_wildcards_are_refused() {
     for version in BOTH {
         for filter in ["a#", "#/a", "a/#/b", "a+", "+a", "a/b+/c", "##", "++", "a/+#", ""] {
             let mut client = Client::connect(version);
-            client.send(&crate::client::subscribe(version, 1, &[(filter, 0)], &[]));
+            client.send(&crate::packets::subscribe(version, 1, &[(filter, 0)], &[]));
             match client.next() {
                 None | Some(Packet::Disconnect { reason: 0x80.., .. }) => {}
                 Some(Packet::SubAck { reasons, .. }) => assert!(reasons[0] >= 0x80, "{filter:?}"),

@@ -1,8 +1,10 @@
 //! MQTT over WebSocket (both standards, 6; RFC 6455).
 
-use crate::client::{Connect, Message, WAIT, subscribe, topic};
+use crate::client::WAIT;
+use crate::packets::{Connect, Message, subscribe, topic};
+use crate::read::{self, Packet};
 use crate::server;
-use crate::wire::{self, BOTH, Packet, Version};
+use crate::wire::{BOTH, Version};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -93,7 +95,7 @@ impl Socket {
     #[track_caller]
     fn packet(&mut self, version: Version) -> Packet {
         loop {
-            if let Some((packet, len)) = wire::read(version, &self.unread) {
+            if let Some((packet, len)) = read::read(version, &self.unread) {
                 self.unread.drain(..len);
                 return packet;
             }

@@ -1,6 +1,7 @@
 //! Wills (both standards, 3.1.2.5; 5.0: 3.1.3.2).
 
-use crate::client::{Client, Connect, Message, Will, side_by_side, topic};
+use crate::client::{Client, side_by_side};
+use crate::packets::{Connect, Message, Will, topic};
 use crate::server;
 use crate::wire::{BOTH, Version, byte, four, id, packet, reason, string, user};
 use std::time::Duration;
