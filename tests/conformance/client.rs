@@ -26,6 +26,14 @@ pub fn side_by_side(test: fn(Version)) {
 }
 
 impl Connect {
+    /// Opens a connection on which nothing larger than the client takes may come.
+    #[track_caller]
+    pub fn dial_at(&self, address: SocketAddr) -> Client {
+        let mut client = Client::dial_at(address, self.version);
+        client.packet_bytes_max = self.packet_bytes_max;
+        client
+    }
+
     /// Connects to the broker under test.
     #[track_caller]
     pub fn open(&self) -> Client {
@@ -35,7 +43,7 @@ impl Connect {
     /// Connects; also gives Session Present and the properties of CONNACK.
     #[track_caller]
     pub fn open_at(&self, address: SocketAddr) -> (Client, bool, Properties) {
-        let mut client = Client::dial_at(address, self.version);
+        let mut client = self.dial_at(address);
         client.send(&self.bytes());
         match client.packet() {
             Packet::ConnAck { session_present, reason: 0, properties } => {
@@ -61,7 +69,7 @@ impl Connect {
     /// As [`Connect::refused`].
     #[track_caller]
     pub fn refused_at(&self, address: SocketAddr) -> u8 {
-        let mut client = Client::dial_at(address, self.version);
+        let mut client = self.dial_at(address);
         client.send(&self.bytes());
         client.refused()
     }
@@ -75,6 +83,7 @@ pub struct Client {
     /// Messages that came while something else was waited for.
     held: VecDeque<Packet>,
     last_packet_id: u16,
+    packet_bytes_max: Option<u32>,
 }
 
 impl Client {
@@ -91,7 +100,14 @@ impl Client {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket.set_write_timeout(Some(WAIT)).unwrap();
-        Self { version, socket, unread: Vec::new(), held: VecDeque::new(), last_packet_id: 0 }
+        Self {
+            version,
+            socket,
+            unread: Vec::new(),
+            held: VecDeque::new(),
+            last_packet_id: 0,
+            packet_bytes_max: None,
+        }
     }
 
     /// A client with a clean session.
@@ -130,6 +146,8 @@ impl Client {
     fn read(&mut self) -> Option<Packet> {
         loop {
             if let Some((packet, len)) = read::read(self.version, &self.unread) {
+                let is_taken = self.packet_bytes_max.is_none_or(|max| len <= max as usize);
+                assert!(is_taken, "{len} bytes are more than the client takes: {packet:?}");
                 self.unread.drain(..len);
                 return Some(packet);
             }

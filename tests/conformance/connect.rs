@@ -241,3 +241,29 @@ fn a_will_on_a_topic_that_is_none_ends_the_connection() {
         }
     }
 }
+
+/// 3.1.1: 3.1.3-4, 3.1.3-2
+/// 5.0: 3.1.3-4, 3.1.3-2
+#[test]
+fn client_ids_are_any_text_and_compared_as_they_are() {
+    for version in BOTH {
+        let own = client_id();
+        for other in ["é", "e\u{301}", "日本", "a b", "/", "+", "#", "$", "%41", "A", "a"] {
+            let client_id = format!("{own}{other}");
+            let connect = Connect { client_id, ..Connect::durable(version) };
+            let (mut client, present) = connect.resume();
+            assert!(!present, "{other}");
+            client.quiet();
+        }
+    }
+}
+
+/// 3.1.1: 3.1.2-19, 3.1.2-21
+/// 5.0: 3.1.2-17, 3.1.2-19
+#[test]
+fn user_name_and_password_may_be_empty() {
+    for version in BOTH {
+        let connect = Connect { username: Some(""), password: Some(""), ..Connect::new(version) };
+        connect.open().quiet();
+    }
+}

@@ -1,7 +1,8 @@
 //! Messages from the broker to a client: identifiers, acknowledgements, what is sent again.
 
 use crate::client::{Client, side_by_side};
-use crate::packets::{Connect, ack, ack_with, topic};
+use crate::packets::{Connect, Message, ack, ack_with, subscribe, topic};
+use crate::read::Packet;
 use crate::wire::{BOTH, Version, id, two};
 use std::collections::BTreeSet;
 
@@ -212,4 +213,32 @@ fn a_full_window_holds_back_nothing_but_publish() {
     assert_eq!(client.unsubscribe(&[&other]), [0]);
     client.send(&ack(0x40, first.packet_id));
     client.receive("b");
+}
+
+/// 3.1.1: 2.3.1-2, 2.3.1-4, 4.3.3-1, 4.3.3-2
+/// 5.0: 2.2.1-3, 2.2.1-4, 4.3.3-4, 4.3.3-11
+#[test]
+fn the_identifiers_of_the_two_directions_do_not_meet() {
+    for version in BOTH {
+        let (topic, other) = (topic(), topic());
+        let (_, mut client, mut publisher) = pair(version, &topic, 2);
+        publisher.publish(&topic, "theirs", 2);
+        let packet_id = client.message().packet_id;
+        let own = Message { qos: 2, ..Message::new(&other, "own") };
+        client.send(&own.bytes(version, packet_id));
+        client.acknowledged(0x50, packet_id);
+        client.send(&ack(0x50, packet_id));
+        assert_eq!(client.ack(0x62), (packet_id, 0));
+        client.send(&ack(0x62, packet_id));
+        client.acknowledged(0x70, packet_id);
+        client.send(&ack(0x70, packet_id));
+        client.quiet();
+        // And a SUBSCRIBE may have it meanwhile.
+        publisher.publish(&topic, "theirs", 1);
+        let packet_id = client.message().packet_id;
+        client.send(&subscribe(version, packet_id, &[(&other, 0)], &[]));
+        assert!(matches!(client.packet(), Packet::SubAck { packet_id: it, .. } if it == packet_id));
+        client.send(&ack(0x40, packet_id));
+        client.quiet();
+    }
 }

@@ -1,6 +1,6 @@
 //! Packets from a client, as bytes; and topics and client ids that no other test uses.
 
-use crate::wire::{self, Version, id, packet, section, text};
+use crate::wire::{Version, four, id, packet, section, text};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Makes topics and client ids of this run differ from those of the one before.
@@ -27,6 +27,8 @@ pub struct Connect {
     pub keep_alive_s: u16,
     /// Encoded properties, without their length.
     pub properties: Vec<u8>,
+    /// Maximum Packet Size; the client holds the broker to it.
+    pub packet_bytes_max: Option<u32>,
     pub client_id: String,
     pub will: Option<Will>,
     pub username: Option<&'static str>,
@@ -60,6 +62,7 @@ impl Connect {
             clean: true,
             keep_alive_s: 0,
             properties: Vec::new(),
+            packet_bytes_max: None,
             client_id: client_id(),
             will: None,
             username: None,
@@ -72,7 +75,7 @@ impl Connect {
         match version {
             Version::V311 => Self { clean: false, ..Self::new(version) },
             Version::V5 => {
-                let properties = wire::four(id::SESSION_EXPIRY, 600);
+                let properties = four(id::SESSION_EXPIRY, 600);
                 Self { clean: false, properties, ..Self::new(version) }
             }
         }
@@ -91,7 +94,8 @@ impl Connect {
         body.extend_from_slice(&[if v5 { 5 } else { 4 }, flags]);
         body.extend_from_slice(&self.keep_alive_s.to_be_bytes());
         if v5 {
-            body.extend_from_slice(&section(&self.properties));
+            let size = self.packet_bytes_max.map(|bytes| four(id::MAXIMUM_PACKET_SIZE, bytes));
+            body.extend(section(&[&self.properties[..], &size.unwrap_or_default()].concat()));
         }
         body.extend_from_slice(&text(&self.client_id));
         if let Some(will) = &self.will {

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::packets::{Message, topic};
 use crate::server;
-use crate::wire::{BOTH, Version, four, id, reason, string, user};
+use crate::wire::{BOTH, Version, four, id, reason, string, subscription_id, user};
 use std::time::Duration;
 
 /// Subscription options (5.0, 3.8.3.1).
@@ -261,4 +261,44 @@ fn a_retained_message_beyond_the_quota_is_refused() {
     assert_eq!(retain(&mut client, &names[0], "") & 0x80, 0);
     assert_eq!(retain(&mut client, &names[1], "second") & 0x80, 0);
     assert_eq!(retain(&mut client, &names[1], "") & 0x80, 0);
+}
+
+/// 5.0: 3.3.2-6
+#[test]
+fn the_expiry_of_a_retained_message_goes_on() {
+    let topic = topic();
+    let mut publisher = Client::connect(Version::V5);
+    let properties = four(id::MESSAGE_EXPIRY, 1_000);
+    let message = Message { qos: 1, retain: true, properties, ..Message::new(&topic, "x") };
+    publisher.publish_with(&message);
+    std::thread::sleep(Duration::from_millis(2_100));
+    let mut client = Client::connect(Version::V5);
+    client.subscribe(&topic, 0);
+    let left = client.receive("x").properties.number(id::MESSAGE_EXPIRY).unwrap();
+    assert!((980..=998).contains(&left), "{left}");
+    publisher.retain(&topic, "");
+}
+
+/// 3.1.1: 3.8.4-6
+/// 5.0: 3.8.4-8, 3.3.4-3
+#[test]
+fn a_retained_message_comes_with_the_lower_qos_and_the_identifier() {
+    for version in BOTH {
+        let topic = topic();
+        let mut publisher = Client::connect(version);
+        for sent in [0, 1, 2] {
+            let message = Message { qos: sent, retain: true, ..Message::new(&topic, "x") };
+            publisher.publish_with(&message);
+            publisher.quiet();
+            for granted in [0, 1, 2] {
+                let mut client = Client::connect(version);
+                client.subscribe_all(&[(&topic, granted)], &subscription_id(9));
+                let publish = client.receive("x");
+                assert_eq!(publish.qos, granted.min(sent));
+                let ids = publish.properties.subscription_ids();
+                assert_eq!(ids, if version == Version::V5 { vec![9] } else { vec![] });
+            }
+        }
+        publisher.retain(&topic, "");
+    }
 }

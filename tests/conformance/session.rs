@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::packets::{Connect, client_id, topic};
 use crate::server;
-use crate::wire::{BOTH, Version, byte, four, id, packet, reason, section};
+use crate::wire::{BOTH, Version, byte, four, id, packet, reason, section, subscription_id};
 use std::time::Duration;
 
 /// 3.1.1: 3.1.2-4, 3.2.2-2, 3.2.2-3, 3.1.3-2
@@ -284,5 +284,51 @@ fn many_messages_wait_in_their_order() {
             client.receive(payload);
         }
         client.quiet();
+    }
+}
+
+/// 5.0: 3.1.2-5, 3.3.4-3, 3.8.3-3, 3.3.1-13
+#[test]
+fn a_resumed_subscription_has_its_identifier_and_options() {
+    let topic = topic();
+    let connect = Connect::durable(Version::V5);
+    let mut client = connect.open();
+    // No Local, Retain As Published.
+    client.subscribe_all(&[(&topic, 0x04 | 0x08 | 1)], &subscription_id(42));
+    client.disconnect();
+    let mut publisher = Client::connect(Version::V5);
+    publisher.retain(&topic, "absent");
+    let mut client = connect.open();
+    let publish = client.receive("absent");
+    assert_eq!((publish.properties.subscription_ids(), publish.retain), (vec![42], true));
+    client.publish(&topic, "own", 1);
+    publisher.retain(&topic, "present");
+    let publish = client.receive("present");
+    assert_eq!((publish.properties.subscription_ids(), publish.retain), (vec![42], true));
+    client.quiet();
+    publisher.retain(&topic, "");
+}
+
+/// 3.1.1: 3.3.1-8, 3.3.1-9
+/// 5.0: 3.3.1-10, 3.3.1-12
+#[test]
+fn resuming_a_session_is_no_new_subscription() {
+    for version in BOTH {
+        let topic = topic();
+        let connect = Connect::durable(version);
+        let mut publisher = Client::connect(version);
+        publisher.retain(&topic, "kept");
+        let mut client = connect.open();
+        client.subscribe(&topic, 1);
+        client.receive("kept");
+        client.disconnect();
+        let mut client = connect.open();
+        client.quiet();
+        if version == Version::V5 {
+            // Retain Handling 1: the subscription is there.
+            client.subscribe(&topic, 0x10 | 1);
+            client.quiet();
+        }
+        publisher.retain(&topic, "");
     }
 }

@@ -239,3 +239,42 @@ fn a_shared_subscription_has_its_identifier() {
     publisher.publish_with(&Message { qos: 1, ..Message::new(&topic, "x") });
     assert_eq!(client.receive("x").properties.subscription_ids(), [77]);
 }
+
+/// 5.0: 4.5.0-1
+#[test]
+fn a_message_waits_while_all_members_are_absent() {
+    let topic = topic();
+    let connects = [Connect::durable(Version::V5), Connect::durable(Version::V5)];
+    for connect in &connects {
+        let mut client = connect.open();
+        client.subscribe(&shared(&topic), 1);
+        client.disconnect();
+    }
+    let mut publisher = Client::connect(Version::V5);
+    for number in 0..6 {
+        publisher.publish(&topic, &number.to_string(), 1);
+    }
+    let mut clients = connects.map(|connect| connect.open());
+    let mut received: Vec<_> = clients.iter_mut().flat_map(drained).collect();
+    // What one was not sent in time, the other may be sent.
+    received.extend(clients.iter_mut().flat_map(drained));
+    received.sort();
+    assert_eq!(received, ["0", "1", "2", "3", "4", "5"]);
+}
+
+/// 5.0: 4.8.2-3
+#[test]
+fn a_shared_and_a_plain_subscription_of_one_client_both_count() {
+    let topic = topic();
+    let mut client = Client::connect(Version::V5);
+    client.subscribe(&shared(&topic), 1);
+    client.subscribe(&topic, 1);
+    Client::connect(Version::V5).publish(&topic, "x", 1);
+    client.receive("x");
+    client.receive("x");
+    client.quiet();
+    assert_eq!(client.unsubscribe(&[&topic]), [0]);
+    Client::connect(Version::V5).publish(&topic, "y", 1);
+    client.receive("y");
+    client.quiet();
+}

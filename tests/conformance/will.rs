@@ -263,3 +263,52 @@ fn a_will_is_published_once() {
         watcher.receive("marker");
     }
 }
+
+/// 5.0: 3.1.3-9, 3.1.2-8
+#[test]
+fn a_takeover_within_the_delay_drops_the_will_unless_it_ends_the_session() {
+    for (clean, is_published) in [(false, false), (true, true)] {
+        let topic = topic();
+        let mut watcher = Client::connect(Version::V5);
+        watcher.subscribe(&topic, 1);
+        let will = Will { properties: four(id::WILL_DELAY, 600), ..Will::new(&topic) };
+        let connect = Connect::durable(Version::V5);
+        let first = Connect { will: Some(will), ..connect.clone() }.open();
+        let _second = Connect { clean, ..connect }.open();
+        first.ended(reason::TAKEN_OVER);
+        if is_published {
+            watcher.receive("will");
+        }
+        check_no_will(&mut watcher, &topic);
+    }
+}
+
+/// 3.1.1: 3.1.2-5, 3.1.2-8
+/// 5.0: 3.1.2-8, 4.5.0-1
+#[test]
+fn a_will_waits_for_an_absent_client() {
+    for version in BOTH {
+        let topic = topic();
+        let absent = Connect::durable(version);
+        let mut client = absent.open();
+        client.subscribe(&topic, 2);
+        client.disconnect();
+        let will = Will { qos: 2, ..Will::new(&topic) };
+        let (client, mut watcher) = pair(version, &will);
+        client.cut();
+        watcher.receive("will");
+        assert_eq!(absent.open().receive("will").qos, 2);
+    }
+}
+
+/// 3.1.1: 3.1.2-9
+/// 5.0: 3.1.2-9
+#[test]
+fn a_will_may_have_65_535_bytes() {
+    for version in BOTH {
+        let will = Will { payload: vec![7; 65_535], ..Will::new(&topic()) };
+        let (client, mut watcher) = pair(version, &will);
+        client.cut();
+        assert_eq!(watcher.message().payload, will.payload);
+    }
+}
