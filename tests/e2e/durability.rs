@@ -272,7 +272,9 @@ fn nothing_acknowledged_is_lost_when_the_host_is_killed_again_and_again() {
         publishers.into_iter().flat_map(|publisher| publisher.join().unwrap()).collect();
     assert!(acknowledged.len() >= KILLS * ACKNOWLEDGED_PER_LIFE);
     world.is_drained.store(true, Ordering::SeqCst);
-    subscribers.map(|subscriber| subscriber.join().unwrap());
+    for subscriber in subscribers {
+        subscriber.join().unwrap();
+    }
 
     let got = got.lock().unwrap();
     for (payload, sent_with) in &acknowledged {

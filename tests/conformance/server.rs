@@ -1,0 +1,268 @@
+//! What the tests connect to: gateways of this process, or somebody else's broker.
+//!
+//! In: nothing, or `CONFORMANCE_BROKER=host:port`. Out: addresses. The gateways are the real ones:
+//! broker, committer, authenticator and listeners, wired as the host wires them; only the store is
+//! in memory. They start with the first test that asks and live as long as the process.
+//!
+//! A test that needs limits, policies or listeners of Gnomon returns early against another broker;
+//! so nothing is shown about that broker by a green run of those.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gnomon_core::adapter::{HttpHandler, HttpRequest};
+use gnomon_core::auth::{
+    Authenticator, Authorizer, AuthorizerRequest, AuthorizerResponse, Authorizers, CustomAuthorizer,
+};
+use gnomon_core::broker::clients::Clients;
+use gnomon_core::broker::queue::QueueBounds;
+use gnomon_core::broker::{Broker, Opened};
+use gnomon_core::ids::{Account, PolicyName};
+use gnomon_core::limits::Limits;
+use gnomon_core::random::{Random, SeededRandom};
+use gnomon_core::registry::{IssueError, Issued, Issuer, Ports, Registry};
+use gnomon_core::session::{Compat, Config};
+use gnomon_core::storage::{MemoryJournal, MemoryStore};
+use gnomon_core::time::{Clock, Now, SystemClock};
+use gnomon_gateway::connection::{self, Shared};
+use gnomon_gateway::http::Service;
+use gnomon_gateway::listener::{Listener, ListenerConfig, Protocol};
+use gnomon_gateway::timer::Wheel;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Everybody may do everything, but for a corner where nothing is allowed.
+const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Action": "iot:*", "Resource": "*"},
+    {"Effect": "Deny", "Action": "iot:Connect",
+     "Resource": "arn:aws:iot:us-east-1:123456789012:client/denied*"},
+    {"Effect": "Deny", "Action": "iot:Publish",
+     "Resource": "arn:aws:iot:us-east-1:123456789012:topic/denied/*"},
+    {"Effect": "Deny", "Action": "iot:Subscribe",
+     "Resource": "arn:aws:iot:us-east-1:123456789012:topicfilter/denied/*"}]}"#;
+
+/// The user that the tests' authorizer knows.
+pub const USER: &str = "tester";
+/// Its password.
+pub const PASSWORD: &str = "right";
+
+/// What the small server grants.
+pub mod small {
+    /// Unacknowledged messages, each way.
+    pub const RECEIVE_MAXIMUM: u16 = 2;
+    /// Bytes of a packet.
+    pub const PACKET_BYTES: u32 = 2_048;
+    /// Topic aliases.
+    pub const TOPIC_ALIASES: u16 = 2;
+    /// Longest session expiry in seconds.
+    pub const SESSION_EXPIRY_S: u32 = 60;
+    /// Longest keep-alive in seconds.
+    pub const KEEP_ALIVE_S: u16 = 30;
+    /// Subscriptions of a session.
+    pub const SUBSCRIPTIONS: u32 = 2;
+    /// Retained messages.
+    pub const RETAINED: u32 = 1;
+}
+
+struct Addresses {
+    mqtt: SocketAddr,
+    websocket: SocketAddr,
+}
+
+static OTHER: LazyLock<Option<SocketAddr>> = LazyLock::new(|| {
+    #[allow(clippy::disallowed_methods, reason = "the tests' only setting")]
+    let name = std::env::var("CONFORMANCE_BROKER").ok()?;
+    Some(name.to_socket_addrs().unwrap().next().expect("CONFORMANCE_BROKER has an address"))
+});
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+});
+
+static GENEROUS: LazyLock<Addresses> = LazyLock::new(|| {
+    let limits = Limits {
+        // The standard knows neither bound.
+        topic_bytes: 65_535,
+        topic_slashes: 65_535,
+        packet_bytes: 300_000,
+        filters_per_subscribe: 64,
+        ..Limits::default()
+    };
+    start(limits, Duration::from_secs(60))
+});
+
+static SMALL: LazyLock<Addresses> = LazyLock::new(|| {
+    let limits = Limits {
+        inflight_messages: small::RECEIVE_MAXIMUM,
+        packet_bytes: small::PACKET_BYTES,
+        topic_aliases: small::TOPIC_ALIASES,
+        session_expiry_s: small::SESSION_EXPIRY_S,
+        keep_alive_s: small::KEEP_ALIVE_S,
+        subscriptions_per_session: small::SUBSCRIPTIONS,
+        retained_messages: small::RETAINED,
+        ..Limits::default()
+    };
+    start(limits, Duration::from_secs(1))
+});
+
+/// The broker under test.
+pub fn address() -> SocketAddr {
+    (*OTHER).unwrap_or_else(|| GENEROUS.mqtt)
+}
+
+/// True when the broker under test is ours; what a test then knows: the policy, the user.
+pub fn is_gnomon() -> bool {
+    OTHER.is_none()
+}
+
+/// A gateway with the limits of [`small`]; `None` against another broker.
+pub fn small() -> Option<SocketAddr> {
+    is_gnomon().then(|| SMALL.mqtt)
+}
+
+/// A listener for WebSockets on `/mqtt`; `None` against another broker.
+pub fn websocket() -> Option<SocketAddr> {
+    is_gnomon().then(|| GENEROUS.websocket)
+}
+
+fn start(limits: Limits, connect_timeout: Duration) -> Addresses {
+    RUNTIME.block_on(async {
+        let shared = gateway(&limits).await;
+        let session = Arc::new(Config {
+            limits,
+            connect_timeout,
+            compat: Compat::Mqtt,
+            redirect: None,
+            metrics: Arc::default(),
+        });
+        let service = Service {
+            handler: Arc::new(NoPages),
+            mqtt: Some(shared.clone()),
+            body_bytes_max: 0,
+            stop: shared.stop.clone(),
+        };
+        let mqtt = listen(Protocol::Mqtt(shared.clone()), &shared, &session).await;
+        let websocket = listen(Protocol::Http(service), &shared, &session).await;
+        RUNTIME.spawn(connection::watch_permissions(shared.clone()));
+        Addresses { mqtt, websocket }
+    })
+}
+
+async fn gateway(limits: &Limits) -> Arc<Shared> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
+    let registry = Registry::new(Ports {
+        storage: Arc::new(MemoryStore::default()),
+        clock: clock.clone(),
+        random: random.clone(),
+        issuer: Arc::new(NoIssuer),
+        account: Account::default(),
+        limits: Arc::new(limits.clone()),
+    });
+    registry.create_policy(&PolicyName::parse("Tests").unwrap(), POLICY).await.unwrap();
+    let custom = CustomAuthorizer { authorizer: Arc::new(OneUser), token_key_name: None };
+    let authorizers =
+        Authorizers { by_name: [("users".into(), custom)].into(), default: Some("users".into()) };
+
+    let journal = Box::new(MemoryJournal::open(&Default::default()));
+    let Opened { broker, committer, recovered } =
+        Broker::open(journal, limits, Arc::default()).unwrap();
+    std::thread::spawn(|| committer.run());
+    let bounds = QueueBounds { messages_max: limits.queue_messages, bytes_max: limits.queue_bytes };
+    let clients =
+        Clients::new(broker.clone(), bounds, limits.subscriptions_per_session, Arc::default());
+    clients.restore(recovered, Now::of(&*clock)).unwrap();
+    let shared = Arc::new(Shared {
+        clients: clients.clone(),
+        authenticator: Authenticator::new(registry, clock.clone(), authorizers),
+        metrics: Arc::default(),
+        wheel: Wheel::new(clock.now()),
+        clock: clock.clone(),
+        random,
+        last_connection_id: AtomicU64::new(0),
+        stop: CancellationToken::new(),
+    });
+    let ticked = shared.clone();
+    RUNTIME.spawn(async move {
+        // The host does it every second; here nobody likes to wait.
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            ticks.tick().await;
+            let now = Now::of(&*ticked.clock);
+            ticked.wheel.advance(now.instant);
+            clients.expire(now);
+            broker.expire(now.wall);
+        }
+    });
+    shared
+}
+
+async fn listen(protocol: Protocol, shared: &Shared, session: &Arc<Config>) -> SocketAddr {
+    let listener = Listener::bind(ListenerConfig {
+        name: "tests".into(),
+        bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        tls: None,
+        insecure: false,
+        session: session.clone(),
+        anonymous_policy: Some("Tests".into()),
+        connections_max: 1_000,
+        connects_per_second: 0,
+        proxy: false,
+        protocol,
+    })
+    .await
+    .unwrap();
+    let address = listener.address;
+    let acceptor = listener.acceptor().unwrap();
+    RUNTIME.spawn(acceptor.run(shared.stop.clone(), CancellationToken::new(), TaskTracker::new()));
+    address
+}
+
+/// Knows [`USER`] by [`PASSWORD`], and by no password at all.
+struct OneUser;
+
+#[async_trait]
+impl Authorizer for OneUser {
+    async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String> {
+        let credentials = &request.credentials;
+        let is_user = credentials.username.as_deref() == Some(USER);
+        let password = credentials.password.as_deref();
+        Ok(AuthorizerResponse {
+            is_authenticated: is_user && password.is_none_or(|it| it == PASSWORD.as_bytes()),
+            principal_id: USER.to_owned(),
+            policy_documents: vec![POLICY.to_owned()],
+            disconnect_after_s: 0,
+            refresh_after_s: 0,
+            attributes: Vec::new(),
+        })
+    }
+}
+
+/// No test has a certificate.
+struct NoIssuer;
+
+impl Issuer for NoIssuer {
+    fn issue(&self) -> Result<Issued, IssueError> {
+        Err(IssueError::Failed("no certificates here".to_owned()))
+    }
+
+    fn sign(&self, _request_pem: &str) -> Result<String, IssueError> {
+        Err(IssueError::Failed("no certificates here".to_owned()))
+    }
+}
+
+/// Nothing but `/mqtt`.
+struct NoPages;
+
+#[async_trait]
+impl HttpHandler for NoPages {
+    async fn handle(&self, _request: HttpRequest) -> http::Response<Bytes> {
+        let mut response = http::Response::new(Bytes::new());
+        *response.status_mut() = http::StatusCode::NOT_FOUND;
+        response
+    }
+}
