@@ -17,6 +17,7 @@ use gnomon_core::auth::{
     CustomAuthorizer, SIGNATURES,
 };
 use gnomon_core::broker::clients::Clients;
+use gnomon_core::broker::figures::{FIGURES_INTERVAL, Figures};
 use gnomon_core::broker::log::Recovered;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Opened, Wakes};
@@ -363,11 +364,19 @@ impl Open<'_> {
         }
         parts.loops.spawn(connection::watch_permissions(self.mqtt.clone()));
         let (mqtt, clients, broker) = (self.mqtt, parts.clients.clone(), parts.broker.clone());
+        let now = Now::of(&*mqtt.clock);
+        let (metrics, version) = (mqtt.metrics.clone(), env!("CARGO_PKG_VERSION"));
+        let figures = Figures::new(broker.clone(), clients.clone(), metrics, version, now);
         parts.loops.spawn(async move {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));
+            let mut told_at = now.instant;
             loop {
                 seconds.tick().await;
                 let now = Now::of(&*mqtt.clock);
+                if now.instant.saturating_duration_since(told_at) >= FIGURES_INTERVAL {
+                    told_at = now.instant;
+                    figures.publish(now);
+                }
                 mqtt.wheel.advance(now.instant);
                 clients.expire(now);
                 broker.expire(now.wall);
@@ -402,6 +411,8 @@ impl Open<'_> {
                 session: self.session(plan.limits.clone(), plan.compat, plan.redirect.clone()),
                 anonymous_policy: plan.anonymous_policy.as_deref().map(Into::into),
                 connections_max: plan.connections_max,
+                connects_per_second: plan.connects_per_second,
+                proxy: plan.proxy_protocol,
                 protocol,
             };
             (config, name)
@@ -417,6 +428,8 @@ impl Open<'_> {
                 session: self.session(self.config.limits.clone(), Compat::Mqtt, None),
                 anonymous_policy: None,
                 connections_max: crate::config::CONNECTIONS_MAX,
+                connects_per_second: 0,
+                proxy: false,
                 protocol: http(handler, None),
             };
             Some((config, "plugin"))

@@ -92,6 +92,13 @@ pub struct ListenerConfig {
     /// Limits of this listener's MQTT clients, where they differ from `[limits]`; the keys are
     /// those of [`LISTENER_LIMITS`].
     pub limits: Option<toml::Table>,
+    /// Connections accepted per second, and at once after a pause; more wait in the system's
+    /// backlog. Bounds what handshakes cost when all devices come back at once. Default 0: no limit.
+    pub connects_per_second: Option<u32>,
+    /// Every connection begins with a PROXY protocol v2 header, and one without is closed. For a
+    /// listener behind a load balancer, bound where nobody else reaches it: whoever does can claim
+    /// any address. Default false.
+    pub proxy_protocol: Option<bool>,
 }
 
 /// What a listener may have limits of its own for.
@@ -258,6 +265,10 @@ pub struct ListenerPlan {
     pub redirect: Option<Redirect>,
     /// The host's, and the listener's own.
     pub limits: Limits,
+    /// Connections accepted per second; 0: no limit.
+    pub connects_per_second: u32,
+    /// A PROXY protocol v2 header comes first.
+    pub proxy_protocol: bool,
 }
 
 /// Connections of a listener unless the operator says otherwise.
@@ -276,6 +287,8 @@ impl ListenerConfig {
             compat: self.compat.or(defaults.compat),
             redirect: self.redirect.or(defaults.redirect),
             limits: self.limits.or(defaults.limits),
+            connects_per_second: self.connects_per_second.or(defaults.connects_per_second),
+            proxy_protocol: self.proxy_protocol.or(defaults.proxy_protocol),
         }
     }
 
@@ -295,6 +308,8 @@ impl ListenerConfig {
                 None => limits.clone(),
                 Some(own) => own_limits(&name, limits, own)?,
             },
+            connects_per_second: self.connects_per_second.unwrap_or(0),
+            proxy_protocol: self.proxy_protocol.unwrap_or(false),
             name,
         })
     }

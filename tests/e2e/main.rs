@@ -8,6 +8,7 @@
 mod aws;
 mod bad_input;
 mod customer_example;
+mod durability;
 mod host;
 mod life_cycle;
 mod mqtt;

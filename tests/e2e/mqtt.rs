@@ -205,7 +205,8 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn text(body: &mut Vec<u8>, text: &str) {
+/// Appends a string with its length.
+pub fn text(body: &mut Vec<u8>, text: &str) {
     body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
     body.extend(text.as_bytes());
 }

@@ -9,6 +9,7 @@
 //! inside it a group's. A publisher that stays on a topic takes none: see [`RouteCache`].
 
 pub mod clients;
+pub mod figures;
 mod index;
 pub mod log;
 mod presence;

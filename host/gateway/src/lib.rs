@@ -1,6 +1,6 @@
 //! The device-facing side of Gnomon: the only owner of sockets that devices reach.
 //!
-//! Data flows `listener -> tls -> connection | http -> codec -> gnomon_core::session`; WebSocket is
+//! Data flows `listener -> proxy -> tls -> connection | http -> codec -> gnomon_core::session`; WebSocket is
 //! a byte stream under `connection`, reached through `http`. Whoever answers plain HTTP requests
 //! is handed in as an `HttpHandler`.
 
@@ -8,6 +8,8 @@ pub mod codec;
 pub mod connection;
 pub mod http;
 pub mod listener;
+mod pace;
+pub mod proxy;
 pub mod threads;
 pub mod timer;
 pub mod tls;

@@ -1,13 +1,14 @@
-//! Listeners: accept, TLS handshake, and the protocol that the listener (or ALPN) says.
+//! Listeners: accept, PROXY header, TLS handshake, and the protocol that the listener (or ALPN) says.
 //!
 //! In: [`ListenerConfig`]. Out: `connection::serve`, `http::serve`, one task per connection, all
-//! tracked. Bounds: `connections_max` per listener (more wait in the kernel's backlog), 10 s for
-//! the TLS handshake. A listener without TLS binds loopback addresses only, unless the operator
+//! tracked. Bounds: `connections_max` and `connects_per_second` per listener (more wait in the
+//! kernel's backlog), 10 s for the PROXY header, 10 s for the TLS handshake. A listener without TLS binds loopback addresses only, unless the operator
 //! says `insecure = true`.
 
 use crate::connection::{self, Connection, Origin};
 use crate::http::{self, Service};
-use crate::tls;
+use crate::pace::Pace;
+use crate::{proxy, tls};
 use bytes::Bytes;
 use gnomon_core::session;
 use rustls::ServerConfig;
@@ -20,11 +21,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After an error of `accept` that is not the peer's fault, e.g. no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,6 +56,11 @@ pub struct ListenerConfig {
     pub anonymous_policy: Option<Arc<str>>,
     /// Connections at the same time; more wait.
     pub connections_max: usize,
+    /// Connections accepted per second, and at once after a pause; more wait. 0: no limit.
+    pub connects_per_second: u32,
+    /// Each connection begins with a PROXY protocol v2 header, which says who the peer is; one
+    /// without is closed. For listeners that only a load balancer reaches.
+    pub proxy: bool,
     /// What is spoken.
     pub protocol: Protocol,
 }
@@ -94,6 +101,7 @@ pub struct Listener {
     socket: std::net::TcpListener,
     config: Arc<ListenerConfig>,
     slots: Arc<Semaphore>,
+    pace: Arc<Pace>,
 }
 
 impl Listener {
@@ -112,8 +120,11 @@ impl Listener {
             Ok((socket, address))
         };
         let slots = Arc::new(Semaphore::new(config.connections_max));
+        let pace = Arc::new(Pace::new(config.connects_per_second));
         match bound.await {
-            Ok((socket, address)) => Ok(Self { address, socket, config: Arc::new(config), slots }),
+            Ok((socket, address)) => {
+                Ok(Self { address, socket, config: Arc::new(config), slots, pace })
+            }
             Err(source) => {
                 let hint = bind_hint(&source, bind);
                 Err(ListenError::Bind { name, bind, hint, source })
@@ -138,7 +149,8 @@ impl Listener {
             hint: source.to_string(),
             source,
         })?;
-        Ok(Acceptor { socket, config: self.config.clone(), slots: self.slots.clone() })
+        let (config, slots, pace) = (self.config.clone(), self.slots.clone(), self.pace.clone());
+        Ok(Acceptor { socket, config, slots, pace })
     }
 }
 
@@ -147,6 +159,7 @@ pub struct Acceptor {
     socket: std::net::TcpListener,
     config: Arc<ListenerConfig>,
     slots: Arc<Semaphore>,
+    pace: Arc<Pace>,
 }
 
 impl Acceptor {
@@ -154,7 +167,7 @@ impl Acceptor {
     /// its CONNECT is answered, and while it speaks HTTP, a connection ends with `cut`; afterwards
     /// soon after it is told to.
     pub async fn run(self, stop: CancellationToken, cut: CancellationToken, tasks: TaskTracker) {
-        let Self { socket, config, slots } = self;
+        let Self { socket, config, slots, pace } = self;
         let socket = match TcpListener::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => {
@@ -166,7 +179,7 @@ impl Acceptor {
                 biased; // Stop must win over a flood of connections.
                 () = stop.cancelled() => return,
                 // Cancel-safe: a slot or a connection that was not taken stays where it is.
-                accepted = accept(&socket, &slots) => accepted,
+                accepted = accept(&socket, &slots, &pace) => accepted,
             };
             match accepted {
                 Ok((socket, peer, slot)) => {
@@ -188,9 +201,12 @@ impl Acceptor {
 async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
+    pace: &Pace,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    pace.wait().await;
     let (socket, peer) = socket.accept().await?;
+    pace.take();
     Ok((socket, peer, slot))
 }
 
@@ -225,9 +241,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Seated<S> {
     }
 }
 
-async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, place: Place) {
+async fn serve(mut socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, place: Place) {
     // Packets are gathered before they are written: Nagle would only add latency.
     let _ = socket.set_nodelay(true);
+    let peer = match config.proxy {
+        true => match read_proxy_header(&mut socket, peer, &config.name).await {
+            Some(peer) => peer,
+            None => return,
+        },
+        false => peer,
+    };
     let mut origin = Origin {
         peer,
         listener: config.name.clone(),
@@ -237,15 +260,15 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, pla
         certificate: None,
         http: None,
     };
-    let Some(tls) = &config.tls else {
+    let Some(tls_config) = &config.tls else {
         return match &config.protocol {
             Protocol::Mqtt(shared) => serve_mqtt(socket, origin, shared, place).await,
             Protocol::Http(service) => Box::pin(http::serve(socket, origin, service.clone())).await,
         };
     };
-    let handshake = TlsAcceptor::from(tls.clone()).accept(socket);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => stream,
+    let handshake = tls::stream::accept(socket, tls_config.clone());
+    let (stream, server_name) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             tracing::info!(listener = %config.name, %peer, %error, "TLS handshake failed");
             return;
@@ -255,8 +278,8 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, pla
             return;
         }
     };
-    let session = stream.get_ref().1;
-    origin.server_name = session.server_name().map(Into::into);
+    origin.server_name = server_name;
+    let session = stream.state();
     let leaf = session.peer_certificates().and_then(<[_]>::first);
     origin.certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
     let wants_mqtt = matches!(session.alpn_protocol(), Some(alpn) if alpn == tls::ALPN_MQTT_CA || alpn == tls::ALPN_MQTT);
@@ -266,6 +289,25 @@ async fn serve(socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, pla
             serve_mqtt(stream, origin, shared, place).await;
         }
         Protocol::Http(service) => Box::pin(http::serve(stream, origin, service.clone())).await,
+    }
+}
+
+/// Who the peer is according to the load balancer; `None`: the connection is to be closed.
+async fn read_proxy_header(
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    listener: &str,
+) -> Option<SocketAddr> {
+    match tokio::time::timeout(PROXY_HEADER_TIMEOUT, proxy::read_header(socket)).await {
+        Ok(Ok(client)) => Some(client.unwrap_or(peer)),
+        Ok(Err(error)) => {
+            tracing::warn!(listener, remote = %peer, %error, "closed before the PROXY header");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(listener, remote = %peer, "closed: the PROXY header took too long");
+            None
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! TLS: the server's configuration, and proof that a client owns its certificate's key.
 //!
-//! In: certificate chain and key of the server. Out: a `rustls::ServerConfig`.
+//! In: certificate chain and key of the server. Out: a `rustls::ServerConfig`; [`stream`] runs it.
 //! Not here: whether a client certificate is known, active and in its validity: the registry
 //! decides at CONNECT, as AWS does. A handshake proves possession of the key and nothing else,
 //! so that the refusal of an unknown certificate can be told and logged like any other.
+
+mod records;
+pub mod stream;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
@@ -11,7 +14,10 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// ALPN names: MQTT with a client certificate, MQTT with a custom authorizer, HTTPS with a client
@@ -22,7 +28,23 @@ pub const ALPN_MQTT: &[u8] = b"mqtt";
 const ALPN_HTTP_CA: &[u8] = b"x-amzn-http-ca";
 const ALPN_HTTP: &[u8] = b"http/1.1";
 
+/// Sessions of TLS 1.2 clients without tickets that can be resumed; the oldest goes first.
+///
+/// 4,096 x about 1.2 KiB (mostly the client's certificate) = 5 MiB.
+pub const CACHED_SESSIONS_MAX: usize = 4_096;
+
+thread_local! {
+    /// The server name of the handshake message that this thread has just handled: rustls tells it
+    /// to whoever chooses the certificate, and not to users of its unbuffered API.
+    static ASKED_NAME: Cell<Option<Arc<str>>> = const { Cell::new(None) };
+}
+
 /// TLS 1.2 and 1.3; a client certificate is asked for and not demanded; no early data.
+///
+/// Sessions can be resumed for 6 to 12 hours by tickets, which hold the session, the client's
+/// certificates included, encrypted with a key of this process that changes every 6 hours: nothing
+/// is kept per session. One ticket per handshake, because a device has one connection. Who sends
+/// none and is below TLS 1.3 has [`CACHED_SESSIONS_MAX`].
 ///
 /// # Errors
 /// Certificate and key do not belong together or cannot be read.
@@ -32,13 +54,28 @@ pub fn server_config(
 ) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(Possession::new(&provider));
+    let key = CertifiedKey::from_der(chain, key, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(Presented(Arc::new(key))));
     config.alpn_protocols =
         [ALPN_MQTT_CA, ALPN_MQTT, ALPN_HTTP_CA, ALPN_HTTP].map(<[u8]>::to_vec).into();
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    config.session_storage = ServerSessionMemoryCache::new(CACHED_SESSIONS_MAX);
     Ok(config)
+}
+
+/// Presents the host's one certificate, whatever the client calls the host.
+#[derive(Debug)]
+struct Presented(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED_NAME.set(hello.server_name().map(Into::into));
+        Some(self.0.clone())
+    }
 }
 
 /// Accepts any certificate whose key signs the handshake.
