@@ -47,9 +47,8 @@ async fn drive_fleet<S: Future<Output = ()>>(
     let mut watch = Watch::new(observer, stop, stats.clone());
     watch.until(fleet.grow(hold.connections)).await;
     if stats.opened.get() == 0 && !watch.interrupted {
-        let first = stats.errors().into_keys().next().unwrap_or_default();
-        let asked = hold.connections as usize;
-        return Err(LoadError::NobodyConnected { role: "clients", asked, first });
+        let (asked, why) = (hold.connections as usize, stats.main_error());
+        return Err(LoadError::NobodyConnected { role: "clients", asked, why });
     }
     watch.reached(Point::Connected);
     watch.until(sleep(hold.hold)).await;

@@ -51,14 +51,14 @@ pub enum LoadError {
         source: io::Error,
     },
     /// All clients of a kind failed to connect.
-    #[error("none of {asked} {role} could connect; the first one: {first}")]
+    #[error("none of {asked} {role} could connect: {why}")]
     NobodyConnected {
         /// `publishers`, `subscribers` or `clients`.
         role: &'static str,
         /// How many tried.
         asked: usize,
-        /// What the first one met.
-        first: String,
+        /// What most clients met.
+        why: String,
     },
     /// The runtime or the Ctrl-C handler cannot be set up.
     #[error("cannot start: {0}")]

@@ -106,6 +106,13 @@ impl Stats {
         self.errors.borrow().values().sum()
     }
 
+    /// The error that occurred most often.
+    pub fn main_error(&self) -> String {
+        let errors = self.errors.borrow();
+        let most = errors.iter().max_by_key(|(_, count)| **count);
+        most.map(|(kind, _)| kind.clone()).unwrap_or_default()
+    }
+
     /// What subscribers have not got, up to now.
     pub fn missing(&self) -> u64 {
         self.expected.get().saturating_sub(self.unique.get())
@@ -165,8 +172,10 @@ mod tests {
             stats.error(&kind.to_string());
         }
         stats.error("0");
+        stats.error("0");
+        assert_eq!(stats.main_error(), "0");
         let errors = stats.errors();
-        assert_eq!((errors["0"], errors["others"], errors.len()), (2, 2, ERROR_KINDS_MAX + 1));
-        assert_eq!(stats.error_count(), ERROR_KINDS_MAX as u64 + 3);
+        assert_eq!((errors["0"], errors["others"], errors.len()), (3, 2, ERROR_KINDS_MAX + 1));
+        assert_eq!(stats.error_count(), ERROR_KINDS_MAX as u64 + 4);
     }
 }

@@ -170,8 +170,10 @@ impl Traffic {
     /// Fails when there is nobody to publish or nobody to receive.
     pub fn check_connected(&self) -> Result<(), LoadError> {
         let stats = self.stats();
-        let first = || stats.errors().into_keys().next().unwrap_or_default();
-        let nobody = |role, asked| LoadError::NobodyConnected { role, asked, first: first() };
+        let nobody = |role, asked| {
+            let why = stats.main_error();
+            LoadError::NobodyConnected { role, asked, why }
+        };
         let publishers = self.publishing.get();
         if publishers == 0 {
             return Err(nobody("publishers", self.windows.len()));

@@ -179,6 +179,30 @@ fn retained_messages_of_an_earlier_run_are_foreign() {
 }
 
 #[test]
+fn durable_sessions_go_on_where_they_were() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    for (protocol, session_expiry) in [(Protocol::V311, 0), (Protocol::V5, 60)] {
+        let options = || Options {
+            protocol,
+            session_expiry,
+            clean: false,
+            qos: Qos::AtLeastOnce,
+            topic: format!("durable/{protocol:?}/{{i}}"),
+            client_id: format!("durable-{protocol:?}"),
+            messages: Some(50),
+            ..Options::default()
+        };
+        assert!(broker.load(options()).is_clean());
+        // While the subscriber is away; its session keeps what arrives.
+        let away = broker.load(Options { subscribers: 0, messages: Some(20), ..options() });
+        assert!(away.is_clean(), "{away}");
+        let again = broker.load(options());
+        let messages = again.messages;
+        assert_eq!((again.is_clean(), messages.foreign, messages.received), (true, 20, 70));
+    }
+}
+
+#[test]
 fn what_a_broker_drops_is_lost() {
     // One message in flight, one waiting: the rest of a burst of QoS 1 has no place.
     let lines = "allow_anonymous true\nmax_inflight_messages 1\nmax_queued_messages 1\n";

@@ -204,8 +204,8 @@ async fn measure_at_half_load(
         ]);
     }
     table.note(
-        "Both get the same rate, half of what the slower one reached, so neither can take more \
-         messages with one call than the other; one round each.",
+        "Both get the same rate, half of what the slower one reached, so that what a broker saves \
+         by batching at full load does not decide; one round each.",
     );
     Ok(table)
 }
