@@ -72,11 +72,14 @@ fn a_silent_client_is_thrown_out_and_one_that_pings_is_not() {
         let connect = Connect { keep_alive_s: 1, ..Connect::new(version) };
         let silent = connect.open();
         let mut lively = Connect { keep_alive_s: 1, ..Connect::new(version) }.open();
+        let mut talkative = Connect { keep_alive_s: 1, ..Connect::new(version) }.open();
         for _ in 0..5 {
             std::thread::sleep(std::time::Duration::from_millis(600));
             lively.quiet();
+            talkative.publish("nowhere", "x", 0);
         }
         silent.ended(reason::KEEP_ALIVE);
+        talkative.quiet();
         lively.ended(reason::KEEP_ALIVE);
     });
 }

@@ -356,3 +356,55 @@ fn a_resumed_session_keeps_to_its_new_packet_size() {
     client.receive("fits");
     client.quiet();
 }
+
+/// 5.0: 3.14.2-3
+#[test]
+fn a_disconnect_leaves_its_reason_string_out_rather_than_being_too_large() {
+    for (bytes_max, bytes) in [(20, Connect::new(Version::V5).bytes()), (20, vec![0xd0, 0])] {
+        let mut client = taking(bytes_max).open();
+        client.send(&bytes);
+        client.ended(reason::PROTOCOL_ERROR);
+    }
+}
+
+/// 5.0: 3.3.2-5
+#[test]
+fn a_message_that_expires_before_the_window_opens_is_not_delivered() {
+    let topic = topic();
+    let properties = two(id::RECEIVE_MAXIMUM, 1);
+    let mut client = Connect { properties, ..Connect::new(Version::V5) }.open();
+    client.subscribe(&topic, 1);
+    let mut publisher = Client::connect(Version::V5);
+    publisher.publish(&topic, "first", 1);
+    let properties = four(id::MESSAGE_EXPIRY, 1);
+    publisher.publish_with(&Message { qos: 1, properties, ..Message::new(&topic, "short") });
+    publisher.publish(&topic, "long", 1);
+    let first = client.message();
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    client.send(&ack(0x40, first.packet_id));
+    client.receive("long");
+    client.quiet();
+}
+
+/// 3.1.1: 3.3.1-6
+/// 5.0: 3.3.1-9, 3.3.4-9
+#[test]
+fn more_retained_messages_than_the_window_come_one_after_the_other() {
+    let topic = topic();
+    let mut publisher = Client::connect(Version::V5);
+    let names: Vec<_> = (0..150).map(|number| format!("{topic}/{number}")).collect();
+    names.iter().for_each(|name| publisher.retain(name, "x"));
+    let narrow = two(id::RECEIVE_MAXIMUM, 3);
+    for connect in
+        [Connect { properties: narrow, ..Connect::new(Version::V5) }, Connect::new(Version::V311)]
+    {
+        let mut client = connect.open();
+        client.subscribe(&format!("{topic}/+"), 1);
+        let mut found: Vec<_> = names.iter().map(|_| client.receive("x").topic).collect();
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), names.len());
+        client.quiet();
+    }
+    names.iter().for_each(|name| publisher.retain(name, ""));
+}

@@ -375,3 +375,21 @@ fn a_reason_in_an_acknowledgement_of_the_client_is_taken() {
     subscriber.receive("two");
     subscriber.quiet();
 }
+
+/// 3.1.1: 4.5.0-1, 3.14.4-3
+/// 5.0: 4.5.0-1
+#[test]
+fn what_was_published_right_before_the_end_is_delivered() {
+    for version in BOTH {
+        let topic = topic();
+        let (mut publisher, mut subscriber) = pair(version, &topic);
+        let message = Message::new(&topic, "x").bytes(version, 0);
+        publisher.send(&[&message[..], &[0xe0, 0]].concat());
+        publisher.closed();
+        subscriber.receive("x");
+        let mut publisher = Client::connect(version);
+        publisher.send(&message);
+        publisher.finished();
+        subscriber.receive("x");
+    }
+}

@@ -1,7 +1,8 @@
 //! Retained messages (3.1.1: 3.3.1.3; 5.0: 3.3.1.3 and the subscription options).
 
 use crate::client::Client;
-use crate::packets::{Message, topic};
+use crate::packets::{Message, subscribe, topic};
+use crate::read::Packet;
 use crate::server;
 use crate::wire::{BOTH, Version, four, id, reason, string, subscription_id, user};
 use std::time::Duration;
@@ -300,5 +301,41 @@ fn a_retained_message_comes_with_the_lower_qos_and_the_identifier() {
             }
         }
         publisher.retain(&topic, "");
+    }
+}
+
+/// 3.1.1: 4.6.0-6
+/// 5.0: 4.6.0-5
+#[test]
+fn a_retained_message_does_not_come_behind_its_successor() {
+    for version in BOTH {
+        for round in 0..30_u16 {
+            let (topic, mut publisher) = retained("old");
+            let mut client = Client::connect(version);
+            // Both on their way at the same time.
+            client.send(&subscribe(version, 1, &[(&topic, 1)], &[]));
+            let message = Message { qos: 1, retain: true, ..Message::new(&topic, "new") };
+            publisher.send(&message.bytes(Version::V5, round + 9));
+            publisher.ack(0x40);
+            let mut payloads = Vec::new();
+            while payloads.last().is_none_or(|it| it != b"new") {
+                match client.packet() {
+                    Packet::SubAck { .. } => {}
+                    Packet::Publish(publish) => payloads.push(publish.payload),
+                    other => panic!("{other:?}"),
+                }
+            }
+            // The new one may come twice: as retained, and as published.
+            client.send(&[0xc0, 0]);
+            loop {
+                match client.packet() {
+                    Packet::PingResp => break,
+                    Packet::SubAck { .. } => {}
+                    Packet::Publish(publish) => assert_eq!(publish.payload, b"new"),
+                    other => panic!("{other:?}"),
+                }
+            }
+            publisher.retain(&topic, "");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions: what outlives a connection, and for how long (3.1.1: 3.1.2.4; 5.0: 3.1.2.4, 4.1).
 
 use crate::client::Client;
-use crate::packets::{Connect, client_id, topic};
+use crate::packets::{Connect, Message, client_id, topic};
 use crate::server;
 use crate::wire::{BOTH, Version, byte, four, id, packet, reason, section, subscription_id};
 use std::time::Duration;
@@ -331,4 +331,65 @@ fn resuming_a_session_is_no_new_subscription() {
         }
         publisher.retain(&topic, "");
     }
+}
+
+/// 3.1.1: 4.4.0-1, 4.6.0-6
+/// 5.0: 4.4.0-1, 4.6.0-5
+#[test]
+fn what_was_sent_comes_before_what_waited_meanwhile() {
+    for version in BOTH {
+        let topic = topic();
+        let connect = Connect::durable(version);
+        let mut client = connect.open();
+        client.subscribe(&topic, 1);
+        let mut publisher = Client::connect(version);
+        for payload in ["a", "b"] {
+            publisher.publish(&topic, payload, 1);
+            client.message();
+        }
+        client.cut();
+        for payload in ["c", "d"] {
+            publisher.publish(&topic, payload, 1);
+        }
+        let mut client = connect.open();
+        publisher.publish(&topic, "e", 1);
+        for payload in ["a", "b", "c", "d", "e"] {
+            client.receive(payload);
+        }
+        client.quiet();
+    }
+}
+
+/// 3.1.1: 3.1.2-6
+/// 5.0: 3.1.2-4
+#[test]
+fn a_clean_start_forgets_which_qos_2_messages_came() {
+    for version in BOTH {
+        let topic = topic();
+        let mut watcher = Client::connect(version);
+        watcher.subscribe(&topic, 2);
+        let connect = Connect::durable(version);
+        let mut client = connect.open();
+        let message = Message { qos: 2, ..Message::new(&topic, "x") };
+        client.send(&message.bytes(version, 7));
+        client.acknowledged(0x50, 7);
+        client.cut();
+        let mut client = Connect { clean: true, ..connect }.open();
+        client.send(&message.bytes(version, 7));
+        client.acknowledged(0x50, 7);
+        watcher.receive("x");
+        watcher.receive("x");
+    }
+}
+
+/// 5.0: 3.1.2-5, 4.1.0-2
+#[test]
+fn a_session_that_is_resumed_without_expiry_ends_with_the_connection() {
+    let connect = Connect::durable(Version::V5);
+    connect.open().disconnect();
+    let last = Connect { properties: Vec::new(), ..connect.clone() };
+    let (client, present) = last.resume();
+    assert!(present);
+    client.disconnect();
+    assert!(!connect.resume().1);
 }

@@ -6,6 +6,9 @@ use crate::read::Packet;
 use crate::server::{self, PASSWORD, USER};
 use crate::wire::{BOTH, Version, no_properties, packet, reason, subscription_id, text};
 
+/// Subscription option (5.0, 3.8.3.1).
+const NO_LOCAL: u8 = 0x04;
+
 /// 3.1.1: 3.8.4-1, 3.8.4-2, 2.3.1-7
 /// 5.0: 3.8.4-1, 3.8.4-2, 2.2.1-6
 #[test]
@@ -124,7 +127,7 @@ fn with_no_local_a_client_does_not_get_its_own_messages() {
     let topic = topic();
     let mut client = Client::connect(Version::V5);
     let mut other = Client::connect(Version::V5);
-    client.subscribe(&topic, 0x04 | 1);
+    client.subscribe(&topic, NO_LOCAL | 1);
     client.publish(&topic, "own", 1);
     client.quiet();
     other.publish(&topic, "other's", 1);
@@ -361,4 +364,30 @@ fn a_filter_that_is_cut_off_ends_the_connection() {
             }
         }
     }
+}
+
+/// 5.0: 3.8.3-3
+#[test]
+fn no_local_holds_for_overlapping_subscriptions_too() {
+    let topic = topic();
+    let mut client = Client::connect(Version::V5);
+    let (plain, wildcard) = (format!("{topic}/a"), format!("{topic}/+"));
+    client.subscribe_all(&[(&plain, NO_LOCAL | 2), (&wildcard, NO_LOCAL)], &subscription_id(1));
+    client.publish(&plain, "own", 1);
+    client.quiet();
+    Client::connect(Version::V5).publish(&plain, "other's", 1);
+    client.receive("other's");
+}
+
+/// 5.0: 3.8.3-3, 3.8.4-8
+#[test]
+fn beside_a_no_local_subscription_an_own_message_comes_as_the_other_one_says() {
+    let topic = topic();
+    let mut client = Client::connect(Version::V5);
+    let (plain, wildcard) = (format!("{topic}/a"), format!("{topic}/+"));
+    client.subscribe_all(&[(&plain, NO_LOCAL | 2)], &subscription_id(1));
+    client.subscribe_all(&[(&wildcard, 0)], &subscription_id(2));
+    client.publish(&plain, "own", 1);
+    let publish = client.receive("own");
+    assert_eq!((publish.qos, publish.properties.subscription_ids()), (0, vec![2]));
 }

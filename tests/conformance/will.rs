@@ -312,3 +312,21 @@ fn a_will_may_have_65_535_bytes() {
         assert_eq!(watcher.message().payload, will.payload);
     }
 }
+
+/// 3.1.1: 3.1.2-17, 3.3.1-10, 3.3.1-11
+/// 5.0: 3.1.2-15, 3.3.1-6, 3.3.1-7
+#[test]
+fn an_empty_retained_will_removes_what_is_retained() {
+    for version in BOTH {
+        let topic = topic();
+        Client::connect(version).retain(&topic, "kept");
+        let will = Will { payload: Vec::new(), retain: true, ..Will::new(&topic) };
+        let (client, mut watcher) = pair(version, &will);
+        watcher.receive("kept");
+        client.cut();
+        watcher.receive("");
+        let mut late = Client::connect(version);
+        late.subscribe(&topic, 0);
+        late.quiet();
+    }
+}
