@@ -33,6 +33,13 @@ pub struct Sent {
     pub is_will: bool,
 }
 
+impl Sent {
+    /// Whether it has to come, and can be told from others.
+    fn is_followed(&self) -> bool {
+        !self.expires && !self.payload.is_empty()
+    }
+}
+
 struct Publication {
     message: MessageId,
     is_promised: bool,
@@ -106,6 +113,9 @@ impl Checked {
 pub struct Checker {
     pub messages: Vec<Sent>,
     publications: Vec<Publication>,
+    /// Messages that were published a second time, perhaps behind newer ones.
+    resent: BTreeSet<MessageId>,
+    published: BTreeSet<MessageId>,
     /// Those since the last start that are not promised.
     open: BTreeSet<PublicationId>,
     subscribers: Vec<Subscriber>,
@@ -156,6 +166,9 @@ impl Checker {
         is_retained: bool,
     ) -> PublicationId {
         let sent = self.messages[id].clone();
+        if !self.published.insert(id) {
+            self.resent.insert(id);
+        }
         let is_refused = published.durability == Durability::Refused;
         let mut publication = Publication {
             message: id,
@@ -170,10 +183,11 @@ impl Checker {
             publication.retained = Some(values.len());
             values.push(sent.payload.clone());
         }
-        if sent.qos > QoS::AtMostOnce && is_complete && !is_refused && !sent.expires {
+        if sent.qos > QoS::AtMostOnce && is_complete && !is_refused && sent.is_followed() {
             for (device, subscriber) in self.subscribers.iter().enumerate() {
                 let mut of = subscriber.filters.iter();
-                let matching = of.by_ref().filter(|(filter, _)| topics::matches(filter, sent.topic));
+                let matching =
+                    of.by_ref().filter(|(filter, _)| topics::matches(filter, sent.topic));
                 let qos = matching.filter(|(filter, _)| topics::group(filter).is_none());
                 if qos.map(|(_, qos)| *qos).max() > Some(QoS::AtMostOnce) {
                     publication.receivers.push((device, subscriber.session));
@@ -255,12 +269,14 @@ impl Checker {
         if sent.topic != topic {
             return self.object(format!("message {id}: on {topic} instead of {}", sent.topic));
         }
-        if is_first && is_ordered && !is_of_group {
+        if is_first && is_ordered && !is_of_group && !self.resent.contains(&id) {
             self.checked.in_order += 1;
-            let newest = subscriber.newest.insert((sent.topic, sent.publisher), id);
-            if newest.is_some_and(|newest| newest > id) {
-                self.object(format!("device {device}: message {id} behind {newest:?} on {topic}"));
+            let newest = subscriber.newest.entry((sent.topic, sent.publisher)).or_insert(id);
+            if *newest > id {
+                let what = format!("device {device}: message {id} behind {newest} on {topic}");
+                return self.object(what);
             }
+            *newest = id;
         }
     }
 
@@ -320,7 +336,8 @@ impl Checker {
         for (topic, retained) in &mut self.retained {
             let there = broker.retained(&TopicName::parse(topic).unwrap());
             let there = there.map_or_else(Bytes::new, |message| message.payload.clone());
-            let promised = if crashed { retained.promised } else { retained.values.len().checked_sub(1) };
+            let promised =
+                if crashed { retained.promised } else { retained.values.len().checked_sub(1) };
             let may_be_none = promised.is_none() && there.is_empty();
             let possible = &retained.values[promised.unwrap_or(0)..];
             self.checked.retained += 1;

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 const UNSENT_MAX: usize = 40;
 
 /// What is on its way to a device.
+#[derive(Debug)]
 pub enum ToDevice {
     Packet(Packet),
     Delivered(Delivered),
@@ -31,6 +32,8 @@ pub struct Connection {
     pub is_over: bool,
     /// The client wanted a new session, or the old one's time was over.
     pub may_be_new: bool,
+    /// That it was there is durable: the session's expiry counts from its end.
+    pub is_kept: bool,
     /// QoS 1 messages of the device that are not acknowledged.
     pub unanswered: BTreeMap<PacketId, PublicationId>,
     /// Subscriptions that are not acknowledged.
@@ -48,6 +51,7 @@ impl Connection {
             is_deserted: false,
             is_over: false,
             may_be_new: false,
+            is_kept: false,
             unanswered: BTreeMap::new(),
             subscribing: BTreeMap::new(),
         }

@@ -61,8 +61,11 @@ fn world(seed: u64, disk: Disk) -> World {
 }
 
 /// Runs a seed; what the checker objects to is in the world.
-pub fn run(seed: u64, disk: Disk) -> World {
+pub fn run(seed: u64, disk: Disk, is_told: bool) -> World {
     let mut world = world(seed, disk);
+    if is_told {
+        world.tell();
+    }
     let crash_rate = *world.dice.pick(&[50, 200, 1_000]);
     for _ in 0..STEPS {
         step(&mut world, crash_rate);

@@ -37,7 +37,8 @@ pub fn matches(filter: &str, topic: &str) -> bool {
             topic.len() >= front.len() && front.iter().zip(&topic).all(|(f, t)| *f == "+" || f == t)
         }
         _ => {
-            topic.len() == filter.len() && filter.iter().zip(&topic).all(|(f, t)| *f == "+" || f == t)
+            topic.len() == filter.len()
+                && filter.iter().zip(&topic).all(|(f, t)| *f == "+" || f == t)
         }
     }
 }

@@ -68,9 +68,11 @@ pub struct World {
     host: Option<Host>,
     /// Publications of QoS 2, by device and identifier.
     taken: Vec<BTreeMap<PacketId, PublicationId>>,
-    /// When the device's last connection ended.
+    /// When the device's last connection ended, of those that a crash cannot undo.
     left_at: Vec<Instant>,
     permissions: Arc<Permissions>,
+    /// Tells what happens.
+    is_told: bool,
     /// Never run: a takeover makes a timer that never fires.
     runtime: Runtime,
 }
@@ -105,6 +107,7 @@ impl World {
             left_at: vec![clock.now(); devices.len()],
             clock,
             devices,
+            is_told: false,
             permissions: Arc::new(Permissions::new([&policy], &Context::default())),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -126,6 +129,17 @@ impl World {
         self.host = Some(Host { broker, committer, clients });
     }
 
+    /// Prints from now on what happens.
+    pub fn tell(&mut self) {
+        self.is_told = true;
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        if self.is_told {
+            println!("{}", what());
+        }
+    }
+
     fn host(&self) -> &Host {
         self.host.as_ref().expect("it runs but while it is started again")
     }
@@ -137,9 +151,12 @@ impl World {
     /// Everything in memory goes; the host is started again.
     pub fn crash(&mut self) {
         self.happened.crashes += 1;
+        self.note(|| "crash".into());
         let now = self.clock.now();
         for connection in std::mem::take(&mut self.connections) {
-            self.left_at[connection.device] = now;
+            if connection.is_kept {
+                self.left_at[connection.device] = now;
+            }
             self.devices[connection.device].disconnected();
         }
         for device in 0..self.devices.len() {
@@ -156,13 +173,17 @@ impl World {
     /// One attempt of the committer; false when it has nothing to do.
     pub fn commit(&mut self) -> bool {
         let host = self.host.as_mut().expect("it runs");
-        match host.committer.commit_waiting() {
+        let committed = host.committer.commit_waiting();
+        let position = host.broker.log().committed();
+        self.note(|| format!("commit {committed:?} {position:?}"));
+        match committed {
             Ok(true) => true,
             Ok(false) => {
                 self.checker.all_durable();
-                for connection in self.connections.iter().filter(|it| it.client.is_some()) {
+                for connection in self.connections.iter_mut().filter(|it| it.client.is_some()) {
                     if self.devices[connection.device].kind != Kind::Clean {
                         self.checker.session_promised(connection.device);
+                        connection.is_kept = true;
                     }
                 }
                 false
@@ -181,6 +202,7 @@ impl World {
     /// Time passes.
     pub fn advance(&mut self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
+        self.note(|| format!("{seconds} s pass"));
         let now = self.now();
         self.host().clients.expire(now);
         self.host().broker.expire(now.wall);
@@ -228,6 +250,7 @@ impl World {
     /// The host notices that a connection is gone.
     pub fn lose(&mut self, at: usize) {
         let now = self.now();
+        self.note(|| format!("{} is lost", self.connections[at].device));
         self.connections[at].session.handle_lost(now);
         self.run(at);
     }
@@ -237,6 +260,7 @@ impl World {
         let device = self.connections[at].device;
         for n in 0..max {
             let Some(next) = self.connections[at].to_device.pop_front() else { return n > 0 };
+            self.note(|| format!("device {device} gets {next:?}"));
             let seen = match next {
                 ToDevice::Packet(packet) => self.devices[device].handle_packet(&packet),
                 ToDevice::Delivered(delivered) => self.devices[device].handle_delivered(delivered),
@@ -255,6 +279,7 @@ impl World {
         let now = self.now();
         let mut wakes = Wakes::default();
         while let Some(output) = self.connections[at].session.poll_output() {
+            self.note(|| format!("host, {}: {output:?}", self.connections[at].device));
             match output {
                 Output::Send(packet) => self.send(at, packet),
                 Output::Deliver(delivered) => {
@@ -325,9 +350,13 @@ impl World {
     ) {
         let connection = &mut self.connections[at];
         let known = topics::FILTERS.iter().chain(topics::SHARED);
-        let wishes = filters.iter().filter_map(|it| it.as_ref().ok()).filter_map(|(it, options)| {
-            known.clone().find(|known| **known == it.as_str()).map(|known| (*known, options.qos))
-        });
+        let wishes =
+            filters.iter().filter_map(|it| it.as_ref().ok()).filter_map(|(it, options)| {
+                known
+                    .clone()
+                    .find(|known| **known == it.as_str())
+                    .map(|known| (*known, options.qos))
+            });
         let wishes: Vec<_> = wishes.collect();
         for (filter, _) in &wishes {
             self.checker.wished(connection.device, filter);
@@ -398,10 +427,12 @@ impl World {
                 self.checker.promised(*publication.expect("it was published"));
                 if is_durable {
                     self.checker.session_promised(device);
+                    connection.is_kept = true;
                 }
             }
             Packet::SubAck(suback) => {
                 let wishes = connection.subscribing.remove(&suback.packet_id);
+                connection.is_kept |= is_durable;
                 for (filter, qos) in wishes.into_iter().flatten() {
                     self.checker.subscribed(device, filter, qos, is_durable);
                 }
@@ -494,7 +525,9 @@ impl World {
             if self.devices[device].kind == Kind::Clean {
                 self.checker.ended(device);
             }
-            self.left_at[device] = now.instant;
+            if self.connections[at].is_kept {
+                self.left_at[device] = now.instant;
+            }
         }
         if !self.connections[at].is_deserted {
             let on_the_way = self.connections[at].to_device.len();
