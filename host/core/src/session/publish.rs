@@ -7,7 +7,8 @@
 use super::active::{Active, Verdict, ack};
 use super::{
     Arc, Compat, Delivered, Delivery, Durability, Message, Output, Packet, PacketId, Phase,
-    Position, ProtocolError, Publish, Published, QoS, Reason, Session, VecDeque, Version, error,
+    Position, ProtocolError, Publish, Published, QoS, Reason, Resumable, Session, VecDeque,
+    Version, error,
 };
 use crate::packet::Ack;
 use crate::session::Config;
@@ -25,8 +26,20 @@ impl Session {
         packet_id: Option<PacketId>,
         published: Published,
     ) {
-        let (Phase::Active(active), Some(id)) = (&mut self.phase, packet_id) else { return };
+        let Some(id) = packet_id else { return };
         let durability = published.durability;
+        // Also when the connection ended behind the PUBLISH: the next one goes on from there.
+        let resumable = match &mut self.phase {
+            Phase::Active(active) => Some(&mut active.resumable),
+            Phase::Closed(ended) => ended.left.as_mut().map(|left| &mut left.resumable),
+            _ => None,
+        };
+        if let Some(resumable) = resumable
+            && qos == QoS::ExactlyOnce
+        {
+            resumable.handle_taken(id, durability);
+        }
+        let Phase::Active(active) = &mut self.phase else { return };
         if durability == Durability::Refused && active.version == Version::V311 {
             // It has no refusal: an acknowledgement would say that the message is safe.
             return self.close(now, Reason::QuotaExceeded, None);
@@ -38,14 +51,6 @@ impl Session {
         };
         if qos == QoS::AtLeastOnce {
             return active.answer(durability, Packet::PubAck(ack(id, reason)), &mut self.output);
-        }
-        if durability == Durability::Refused {
-            active.resumable.incoming.remove(&id);
-        } else if let Some(position) = active.resumable.incoming.get_mut(&id) {
-            *position = match durability {
-                Durability::At(position) => position,
-                Durability::Done | Durability::Refused => Position::default(),
-            };
         }
         active.answer(durability, Packet::PubRec(ack(id, reason)), &mut self.output);
     }
@@ -177,6 +182,20 @@ impl Session {
             *position = Position::default();
         }
         active.answer(Durability::Done, packet, &mut self.output);
+    }
+}
+
+impl Resumable {
+    /// The broker has taken the client's QoS 2 message, or not.
+    fn handle_taken(&mut self, id: PacketId, durability: Durability) {
+        if durability == Durability::Refused {
+            self.incoming.remove(&id);
+        } else if let Some(position) = self.incoming.get_mut(&id) {
+            *position = match durability {
+                Durability::At(position) => position,
+                Durability::Done | Durability::Refused => Position::default(),
+            };
+        }
     }
 }
 
