@@ -19,6 +19,7 @@ mod aliases;
 mod auth;
 mod connect;
 mod deliver;
+mod delivery;
 mod disconnect;
 mod limits;
 mod malformed;

@@ -14,6 +14,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("auth", include_str!("auth.rs")),
     ("connect", include_str!("connect.rs")),
     ("deliver", include_str!("deliver.rs")),
+    ("delivery", include_str!("delivery.rs")),
     ("disconnect", include_str!("disconnect.rs")),
     ("limits", include_str!("limits.rs")),
     ("malformed", include_str!("malformed.rs")),
