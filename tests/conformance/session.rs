@@ -1,8 +1,8 @@
 //! Sessions: what outlives a connection, and for how long (3.1.1: 3.1.2.4; 5.0: 3.1.2.4, 4.1).
 
 use crate::client::Client;
-use crate::packets::{Connect, Message, client_id, topic};
-use crate::server;
+use crate::packets::{Connect, Message, Will, client_id, topic};
+use crate::server::{self, USER};
 use crate::wire::{BOTH, Version, byte, four, id, packet, reason, section, subscription_id};
 use std::time::Duration;
 
@@ -392,4 +392,28 @@ fn a_session_that_is_resumed_without_expiry_ends_with_the_connection() {
     assert!(present);
     client.disconnect();
     assert!(!connect.resume().1);
+}
+
+/// 3.1.1: 3.1.4-5
+/// 5.0: 3.1.4-2, 3.1.4-6
+#[test]
+fn a_refused_connect_touches_neither_session_nor_connection() {
+    if !server::is_gnomon() {
+        return;
+    }
+    for version in BOTH {
+        let topic = topic();
+        let connect = Connect::durable(version);
+        let mut client = connect.open();
+        client.subscribe(&topic, 1);
+        let clean = Connect { clean: true, ..connect.clone() };
+        let will = Some(Will::new("denied/will"));
+        Connect { will, ..clean.clone() }.refused();
+        Connect { username: Some("stranger"), ..clean.clone() }.refused();
+        Connect { username: Some(USER), password: Some("wrong"), ..clean }.refused();
+        Client::connect(version).publish(&topic, "x", 1);
+        client.receive("x");
+        client.disconnect();
+        assert!(connect.resume().1);
+    }
 }
