@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::packets::{Connect, Message, Will, ack, client_id, topic};
 use crate::server::{self, USER};
-use crate::wire::{BOTH, Version, byte, four, id, packet, reason, section, subscription_id};
+use crate::wire::{BOTH, Version, byte, four, id, packet, reason, section};
 use std::time::Duration;
 
 /// 3.1.1: 3.1.2-4, 3.2.2-2, 3.2.2-3, 3.1.3-2
@@ -21,34 +21,6 @@ fn a_durable_session_is_present_when_its_client_comes_back() {
         assert!(connect.resume().1);
         // Another client id has another session.
         assert!(!Connect { client_id: client_id(), ..connect }.resume().1);
-    }
-}
-
-/// 3.1.1: 3.1.2-4, 3.1.2-5, 4.5.0-1, 4.1.0-1
-/// 5.0: 3.1.2-5, 3.1.2-23, 4.5.0-1, 4.1.0-1
-#[test]
-fn subscriptions_last_and_messages_wait_for_an_absent_client() {
-    for version in BOTH {
-        let topic = topic();
-        let connect = Connect::durable(version);
-        let mut client = connect.open();
-        client.subscribe(&topic, 2);
-        client.subscribe(&format!("{topic}/gone"), 2);
-        client.unsubscribe(&[&format!("{topic}/gone")]);
-        client.disconnect();
-        let mut publisher = Client::connect(version);
-        for (payload, qos) in [("a", 1), ("b", 2), ("c", 1)] {
-            publisher.publish(&topic, payload, qos);
-            publisher.publish(&format!("{topic}/gone"), "gone", qos);
-        }
-        let mut client = connect.open();
-        for (payload, qos) in [("a", 1), ("b", 2), ("c", 1)] {
-            let publish = client.receive(payload);
-            assert_eq!((publish.qos, publish.dup), (qos, false));
-        }
-        publisher.publish(&topic, "d", 1);
-        client.receive("d");
-        client.quiet();
     }
 }
 
@@ -262,102 +234,6 @@ fn a_session_does_not_expire_while_its_client_is_connected() {
     client.quiet();
     client.cut();
     assert!(connect.resume().1);
-}
-
-/// 3.1.1: 3.1.2-5, 4.6.0-6
-/// 5.0: 4.5.0-1, 4.6.0-5
-#[test]
-fn many_messages_wait_in_their_order() {
-    for version in BOTH {
-        let topic = topic();
-        let connect = Connect::durable(version);
-        let mut client = connect.open();
-        client.subscribe(&topic, 1);
-        client.disconnect();
-        let mut publisher = Client::connect(version);
-        let payloads: Vec<_> = (0..300).map(|number| number.to_string()).collect();
-        for payload in &payloads {
-            publisher.publish(&topic, payload, 1);
-        }
-        let mut client = connect.open();
-        for payload in &payloads {
-            client.receive(payload);
-        }
-        client.quiet();
-    }
-}
-
-/// 5.0: 3.1.2-5, 3.3.4-3, 3.8.3-3, 3.3.1-13
-#[test]
-fn a_resumed_subscription_has_its_identifier_and_options() {
-    let topic = topic();
-    let connect = Connect::durable(Version::V5);
-    let mut client = connect.open();
-    // No Local, Retain As Published.
-    client.subscribe_all(&[(&topic, 0x04 | 0x08 | 1)], &subscription_id(42));
-    client.disconnect();
-    let mut publisher = Client::connect(Version::V5);
-    publisher.retain(&topic, "absent");
-    let mut client = connect.open();
-    let publish = client.receive("absent");
-    assert_eq!((publish.properties.subscription_ids(), publish.retain), (vec![42], true));
-    client.publish(&topic, "own", 1);
-    publisher.retain(&topic, "present");
-    let publish = client.receive("present");
-    assert_eq!((publish.properties.subscription_ids(), publish.retain), (vec![42], true));
-    client.quiet();
-    publisher.retain(&topic, "");
-}
-
-/// 3.1.1: 3.3.1-8, 3.3.1-9
-/// 5.0: 3.3.1-10, 3.3.1-12
-#[test]
-fn resuming_a_session_is_no_new_subscription() {
-    for version in BOTH {
-        let topic = topic();
-        let connect = Connect::durable(version);
-        let mut publisher = Client::connect(version);
-        publisher.retain(&topic, "kept");
-        let mut client = connect.open();
-        client.subscribe(&topic, 1);
-        client.receive("kept");
-        client.disconnect();
-        let mut client = connect.open();
-        client.quiet();
-        if version == Version::V5 {
-            // Retain Handling 1: the subscription is there.
-            client.subscribe(&topic, 0x10 | 1);
-            client.quiet();
-        }
-        publisher.retain(&topic, "");
-    }
-}
-
-/// 3.1.1: 4.4.0-1, 4.6.0-6
-/// 5.0: 4.4.0-1, 4.6.0-5
-#[test]
-fn what_was_sent_comes_before_what_waited_meanwhile() {
-    for version in BOTH {
-        let topic = topic();
-        let connect = Connect::durable(version);
-        let mut client = connect.open();
-        client.subscribe(&topic, 1);
-        let mut publisher = Client::connect(version);
-        for payload in ["a", "b"] {
-            publisher.publish(&topic, payload, 1);
-            client.message();
-        }
-        client.cut();
-        for payload in ["c", "d"] {
-            publisher.publish(&topic, payload, 1);
-        }
-        let mut client = connect.open();
-        publisher.publish(&topic, "e", 1);
-        for payload in ["a", "b", "c", "d", "e"] {
-            client.receive(payload);
-        }
-        client.quiet();
-    }
 }
 
 /// 3.1.1: 3.1.2-6

@@ -20,6 +20,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("malformed", include_str!("malformed.rs")),
     ("properties", include_str!("properties.rs")),
     ("publish", include_str!("publish.rs")),
+    ("resume", include_str!("resume.rs")),
     ("retained", include_str!("retained.rs")),
     ("session", include_str!("session.rs")),
     ("shared", include_str!("shared.rs")),
@@ -27,6 +28,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("topics", include_str!("topics.rs")),
     ("websocket", include_str!("websocket.rs")),
     ("will", include_str!("will.rs")),
+    ("window", include_str!("window.rs")),
 ];
 
 /// A standard: how citations name it, its list, how many statements it has and how many of them
