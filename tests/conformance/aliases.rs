@@ -159,3 +159,36 @@ fn the_server_forgets_its_aliases_with_the_connection() {
     assert_eq!(client.receive("a").topic, topic);
     client.receive("b");
 }
+
+/// 5.0: 3.3.2-12
+#[test]
+fn an_alias_is_known_whatever_becomes_of_the_message_that_named_it() {
+    if !server::is_gnomon() {
+        return;
+    }
+    let mut client = Client::connect(Version::V5);
+    let properties = two(id::TOPIC_ALIAS, 1);
+    let denied = Message { qos: 1, properties, ..Message::new("denied/corner", "x") };
+    client.send(&denied.bytes(Version::V5, 1));
+    assert_eq!(client.ack(0x40), (1, reason::NOT_AUTHORIZED));
+    let again = Message { topic: "", ..denied };
+    client.send(&again.bytes(Version::V5, 2));
+    assert_eq!(client.ack(0x40), (2, reason::NOT_AUTHORIZED));
+}
+
+/// 5.0: 3.3.2-12, 4.3.3-10
+#[test]
+fn aliases_work_with_every_qos() {
+    let topic = topic();
+    let mut subscriber = Client::connect(Version::V5);
+    subscriber.subscribe(&topic, 2);
+    let mut publisher = Client::connect(Version::V5);
+    publisher.send(&with_alias(&topic, "named", 1));
+    subscriber.receive("named");
+    for qos in [0, 1, 2] {
+        let properties = two(id::TOPIC_ALIAS, 1);
+        publisher.publish_with(&Message { qos, properties, ..Message::new("", "short") });
+        let publish = subscriber.receive("short");
+        assert_eq!((publish.topic, publish.qos), (topic.clone(), qos));
+    }
+}

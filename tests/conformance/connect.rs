@@ -267,3 +267,38 @@ fn user_name_and_password_may_be_empty() {
         connect.open().quiet();
     }
 }
+
+/// 3.1.1: 3.1.0-2, 3.2.0-1
+/// 5.0: 3.1.0-2, 3.2.0-1, 3.2.0-2, 3.14.0-1
+#[test]
+fn what_is_wrong_right_behind_connect_is_answered_behind_connack() {
+    for version in BOTH {
+        let connect = Connect::new(version).bytes();
+        for (rest, reason) in
+            [(&connect[..], reason::PROTOCOL_ERROR), (&[0x00, 0x00], reason::MALFORMED)]
+        {
+            let mut client = Client::dial(version);
+            client.send(&[&connect, rest].concat());
+            let packet = client.packet();
+            assert!(matches!(packet, Packet::ConnAck { reason: 0, .. }), "{packet:?}");
+            client.ended(reason);
+        }
+    }
+}
+
+/// 3.1.1: 3.14.4-3, 3.1.2-10
+/// 5.0: 3.14.4-3, 3.1.2-10
+#[test]
+fn connect_and_disconnect_in_one_breath_leave_no_will() {
+    for version in BOTH {
+        let topic = topic();
+        let mut watcher = Client::connect(version);
+        watcher.subscribe(&topic, 0);
+        let connect = Connect { will: Some(Will::new(&topic)), ..Connect::new(version) };
+        let mut client = Client::dial(version);
+        client.send(&[&connect.bytes()[..], &[0xe0, 0]].concat());
+        client.finished();
+        watcher.publish(&topic, "marker", 0);
+        watcher.receive("marker");
+    }
+}

@@ -3,7 +3,7 @@
 use crate::client::{Client, side_by_side};
 use crate::packets::{Connect, Message, ack, ack_with, subscribe, topic};
 use crate::read::Packet;
-use crate::wire::{BOTH, Version, id, two};
+use crate::wire::{BOTH, Version};
 use std::collections::BTreeSet;
 
 /// A durable session that is subscribed to the topic with this QoS, and a publisher.
@@ -163,56 +163,6 @@ fn nothing_is_sent_again_while_the_connection_lasts() {
         subscriber.receive("y");
         subscriber.quiet();
     });
-}
-
-/// 5.0: 3.3.4-9, 4.9.0-1, 4.9.0-2
-#[test]
-fn no_more_is_under_way_than_the_client_takes() {
-    let topic = topic();
-    let connect = Connect { properties: two(id::RECEIVE_MAXIMUM, 2), ..Connect::new(Version::V5) };
-    let mut subscriber = connect.open();
-    subscriber.subscribe(&topic, 2);
-    let mut publisher = Client::connect(Version::V5);
-    for payload in ["a", "b", "c", "d"] {
-        publisher.publish(&topic, payload, 2);
-    }
-    let first = subscriber.message();
-    let second = subscriber.message();
-    subscriber.quiet();
-    // PUBREC alone makes no room.
-    subscriber.send(&ack(0x50, first.packet_id));
-    assert_eq!(subscriber.ack(0x62), (first.packet_id, 0));
-    subscriber.quiet();
-    subscriber.send(&ack(0x70, first.packet_id));
-    let third = subscriber.receive("c");
-    assert_ne!(third.packet_id, second.packet_id);
-    subscriber.receive("d");
-    // A refusal makes room.
-    publisher.publish(&topic, "e", 2);
-    let fifth = subscriber.message();
-    publisher.publish(&topic, "f", 2);
-    subscriber.quiet();
-    subscriber.send(&ack_with(0x50, fifth.packet_id, 0x80));
-    subscriber.receive("f");
-}
-
-/// 5.0: 3.3.4-10, 4.9.0-3
-#[test]
-fn a_full_window_holds_back_nothing_but_publish() {
-    let (topic, other) = (topic(), topic());
-    let connect = Connect { properties: two(id::RECEIVE_MAXIMUM, 1), ..Connect::new(Version::V5) };
-    let mut client = connect.open();
-    client.subscribe(&topic, 1);
-    let mut publisher = Client::connect(Version::V5);
-    publisher.publish(&topic, "a", 1);
-    publisher.publish(&topic, "b", 1);
-    let first = client.message();
-    client.quiet();
-    client.subscribe(&other, 1);
-    client.publish("elsewhere", "x", 2);
-    assert_eq!(client.unsubscribe(&[&other]), [0]);
-    client.send(&ack(0x40, first.packet_id));
-    client.receive("b");
 }
 
 /// 3.1.1: 2.3.1-2, 2.3.1-4, 4.3.3-1, 4.3.3-2

@@ -1,7 +1,7 @@
 //! Properties of MQTT 5 (5.0, 2.2.2, 3.3.2.3).
 
 use crate::client::Client;
-use crate::packets::{Connect, Message, subscribe, topic};
+use crate::packets::{Connect, Message, Will, ack, subscribe, topic};
 use crate::read::{Packet, Properties};
 use crate::wire::{
     Version, byte, four, id, packet, reason, section, string, subscription_id, text, two, user,
@@ -135,28 +135,38 @@ fn a_message_that_expired_while_it_waited_is_not_delivered() {
     client.quiet();
 }
 
-/// 5.0: 4.3.3-7, 4.3.3-13
+/// 5.0: 4.3.3-7
 #[test]
-fn a_message_that_expires_while_it_is_under_way_is_completed() {
+fn a_message_that_expires_after_it_was_sent_is_sent_again() {
     let topic = topic();
     let connect = Connect::durable(Version::V5);
     let mut client = connect.open();
     client.subscribe(&topic, 2);
+    let properties = four(id::MESSAGE_EXPIRY, 1);
+    let message = Message { qos: 2, properties, ..Message::new(&topic, "x") };
+    Client::connect(Version::V5).publish_with(&message);
+    let packet_id = client.message().packet_id;
+    client.cut();
+    std::thread::sleep(Duration::from_millis(2_100));
+    let mut client = connect.open();
+    assert_eq!(client.receive("x").packet_id, packet_id);
+    client.quiet();
+}
+
+/// 5.0: 4.3.3-13
+#[test]
+fn the_handshake_of_a_message_that_expires_meanwhile_goes_on() {
+    let topic = topic();
     let mut publisher = Client::connect(Version::V5);
     let properties = four(id::MESSAGE_EXPIRY, 1);
     let message = Message { qos: 2, properties, ..Message::new(&topic, "x") };
     publisher.send(&message.bytes(Version::V5, 1));
     publisher.acknowledged(0x50, 1);
-    let packet_id = client.message().packet_id;
-    client.cut();
     std::thread::sleep(Duration::from_millis(2_100));
-    // The receiving half of the handshake.
-    publisher.send(&crate::packets::ack(0x62, 1));
+    publisher.send(&message.bytes(Version::V5, 1));
+    publisher.acknowledged(0x50, 1);
+    publisher.send(&ack(0x62, 1));
     publisher.acknowledged(0x70, 1);
-    // The sending half, by a new try.
-    let mut client = connect.open();
-    assert_eq!(client.receive("x").packet_id, packet_id);
-    client.quiet();
 }
 
 /// 5.0: 3.3.4-6, 4.13.1-1
@@ -279,4 +289,34 @@ fn user_properties_may_stand_in_every_packet() {
         }
     }
     client.quiet();
+}
+
+/// 5.0: 3.3.2-5
+#[test]
+fn a_message_expires_for_a_subscriber_with_3_1_1_too() {
+    let topic = topic();
+    let connect = Connect::durable(Version::V311);
+    let mut client = connect.open();
+    client.subscribe(&topic, 1);
+    client.disconnect();
+    let mut publisher = Client::connect(Version::V5);
+    let properties = four(id::MESSAGE_EXPIRY, 1);
+    publisher.publish_with(&Message { qos: 1, properties, ..Message::new(&topic, "short") });
+    publisher.publish(&topic, "long", 1);
+    std::thread::sleep(Duration::from_millis(2_100));
+    let mut client = connect.open();
+    client.receive("long");
+    client.quiet();
+}
+
+/// 5.0: 3.3.2-5, 3.3.2-6
+#[test]
+fn the_expiry_of_a_will_begins_with_its_publication() {
+    let topic = topic();
+    let mut watcher = Client::connect(Version::V5);
+    watcher.subscribe(&topic, 1);
+    let properties = [four(id::WILL_DELAY, 2), four(id::MESSAGE_EXPIRY, 1)].concat();
+    let will = Some(Will { properties, ..Will::new(&topic) });
+    Connect { will, ..Connect::durable(Version::V5) }.open().cut();
+    assert_eq!(watcher.receive("will").properties.number(id::MESSAGE_EXPIRY), Some(1));
 }

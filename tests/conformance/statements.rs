@@ -14,11 +14,13 @@ const SOURCES: &[(&str, &str)] = &[
     ("auth", include_str!("auth.rs")),
     ("connect", include_str!("connect.rs")),
     ("deliver", include_str!("deliver.rs")),
+    ("delivery", include_str!("delivery.rs")),
     ("disconnect", include_str!("disconnect.rs")),
     ("limits", include_str!("limits.rs")),
     ("malformed", include_str!("malformed.rs")),
     ("properties", include_str!("properties.rs")),
     ("publish", include_str!("publish.rs")),
+    ("resume", include_str!("resume.rs")),
     ("retained", include_str!("retained.rs")),
     ("session", include_str!("session.rs")),
     ("shared", include_str!("shared.rs")),
@@ -26,6 +28,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("topics", include_str!("topics.rs")),
     ("websocket", include_str!("websocket.rs")),
     ("will", include_str!("will.rs")),
+    ("window", include_str!("window.rs")),
 ];
 
 /// A standard: how citations name it, its list, how many statements it has and how many of them
