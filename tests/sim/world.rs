@@ -470,7 +470,11 @@ impl World {
         let (client, resumed) = loop {
             match future.as_mut().poll(&mut context) {
                 Poll::Ready(opened) => break opened.expect("the other connection ends"),
-                Poll::Pending => self.end_other(at, device),
+                Poll::Pending if self.end_other(at, device) => {}
+                // An earlier session is discarded, which has to be durable.
+                Poll::Pending => {
+                    self.commit();
+                }
             }
         };
         let opened = SessionOpened {
@@ -493,18 +497,19 @@ impl World {
         self.connections[at].session.handle_opened(now, opened);
     }
 
-    /// The connection that is taken over is told to stop, and does.
-    fn end_other(&mut self, at: usize, device: usize) {
-        self.happened.takeovers += 1;
+    /// The connection that is taken over is told to stop, and does; false when there is none.
+    fn end_other(&mut self, at: usize, device: usize) -> bool {
         let mut connections = self.connections.iter().enumerate();
         let other = connections
             .find(|(other, it)| *other != at && it.device == device && it.client.is_some())
-            .map(|(other, _)| other)
-            .expect("the id is in use by a connection");
+            .map(|(other, _)| other);
+        let Some(other) = other else { return false };
+        self.happened.takeovers += 1;
         // Retained messages come before the word to stop.
         while !self.connections[other].is_over {
             assert!(self.poll_queue(other, 9), "it was told to stop");
         }
+        true
     }
 
     /// The session has ended: its client id, its will and what is left go to whoever comes.
