@@ -23,8 +23,8 @@ impl Dice {
         self.below(n) == 0
     }
 
-    pub fn pick<'a, T>(&self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
+    pub fn pick<T: Copy>(&self, from: &[T]) -> T {
+        from[self.below(from.len())]
     }
 }
 

@@ -30,7 +30,7 @@ fn world(seed: u64, disk: Disk) -> World {
     let dice = crate::dice::Dice::new(seed);
     let is_tight = dice.once_in(3);
     let limits = Limits {
-        inflight_messages: *dice.pick(&[1, 3, 20]),
+        inflight_messages: dice.pick(&[1, 3, 20]),
         log_bytes: if dice.once_in(3) { 3_000 } else { 1_000_000 },
         ..Limits::default()
     };
@@ -56,7 +56,7 @@ fn world(seed: u64, disk: Disk) -> World {
         Device::new(&format!("device-{number}"), kind, version, expiry_s)
     });
     let devices = devices.collect();
-    let fault_rate = *dice.pick(&[0, 16, 64, 128]);
+    let fault_rate = dice.pick(&[0, 16, 64, 128]);
     World::new(seed, config, bounds, devices, fault_rate, disk)
 }
 
@@ -66,7 +66,7 @@ pub fn run(seed: u64, disk: Disk, is_told: bool) -> World {
     if is_told {
         world.tell();
     }
-    let crash_rate = *world.dice.pick(&[50, 200, 1_000]);
+    let crash_rate = world.dice.pick(&[50, 200, 1_000]);
     for _ in 0..STEPS {
         step(&mut world, crash_rate);
         world.sweep();
@@ -83,7 +83,7 @@ fn step(world: &mut World, crash_rate: usize) {
         return world.crash();
     }
     if world.dice.once_in(40) {
-        let seconds = *world.dice.pick(&[1, 3, 20]);
+        let seconds = world.dice.pick(&[1, 3, 20]);
         return world.advance(seconds);
     }
     let device = world.dice.below(world.devices.len());
@@ -152,11 +152,11 @@ fn connect(world: &mut World, device: usize, clean_start: bool, with_will: bool)
             payload: id.to_string().into(),
             qos: QoS::AtLeastOnce,
             retain: false,
-            delay_s: if version == Version::V5 { *world.dice.pick(&[0, 0, 5]) } else { 0 },
+            delay_s: if version == Version::V5 { world.dice.pick(&[0, 0, 5]) } else { 0 },
             properties: None,
         })
     });
-    let window = NonZeroU16::new(*world.dice.pick(&[1, 4, 30]));
+    let window = NonZeroU16::new(world.dice.pick(&[1, 4, 30]));
     let connect = Connect {
         version,
         clean_start,
@@ -224,9 +224,9 @@ fn publish_something(world: &mut World, device: usize) {
     let (dice, id) = (&world.dice, world.checker.messages.len());
     let qos = QOS[dice.below(3)];
     let mut message = match dice.below(6) {
-        0 => Sent { retain: true, ..sent(device, *dice.pick(topics::RETAINED), qos, id) },
+        0 => Sent { retain: true, ..sent(device, dice.pick(topics::RETAINED), qos, id) },
         1 => sent(device, topics::WORK, qos, id),
-        _ => sent(device, *dice.pick(topics::ORDINARY), qos, id),
+        _ => sent(device, dice.pick(topics::ORDINARY), qos, id),
     };
     if message.retain && qos > QoS::AtMostOnce && dice.once_in(4) {
         message.payload = Bytes::new();

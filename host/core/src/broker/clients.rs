@@ -240,19 +240,27 @@ impl Clients {
     ) -> Result<(Client, Option<Resumable>), Occupied> {
         loop {
             let released = match self.try_open(opening, now) {
-                Ok(opened) => return Ok(opened),
+                Ok((opened, discarded)) => {
+                    // [MQTT-3.1.2-4] a crash must not bring back what the client is told to be
+                    // gone: it begins its packet identifiers anew.
+                    if discarded > self.committed() {
+                        self.0.broker.log().wait(discarded).await;
+                    }
+                    return Ok(opened);
+                }
                 Err(released) => released,
             };
             tokio::time::timeout(TAKEOVER_TIMEOUT, released).await.map_err(|_| Occupied)?;
         }
     }
 
-    /// As [`Clients::open`], without waiting: the error is to be waited for before trying again.
+    /// As [`Clients::open`], without waiting: the error is to be waited for before trying again,
+    /// the position, when an earlier session was discarded, before the client is told.
     fn try_open(
         &self,
         opening: &Opening<'_>,
         now: Now,
-    ) -> Result<(Client, Option<Resumable>), tokio::sync::futures::OwnedNotified> {
+    ) -> Result<((Client, Option<Resumable>), Position), tokio::sync::futures::OwnedNotified> {
         let client_id = opening.client_id;
         let mut entries = self.entries();
         if let Some(Entry::Live { queue, released }) = entries.by_id.get(client_id) {
@@ -261,7 +269,7 @@ impl Clients {
             queue.stop(Reason::SessionTakenOver);
             return Err(released);
         }
-        let (parked, version) = match entries.remove(client_id) {
+        let (mut parked, version) = match entries.remove(client_id) {
             Some(Entry::Parked(parked)) => {
                 let version = parked.version.wrapping_add(1);
                 (Some(*parked), version)
@@ -269,7 +277,8 @@ impl Clients {
             Some(Entry::Gone { version, .. }) => (None, version.wrapping_add(1)),
             Some(Entry::Live { .. }) | None => (None, 0),
         };
-        let (queue, receiver, record, resumable) = self.session(opening, parked, now);
+        let discarded = self.discard_unwanted(opening, &mut parked, now);
+        let (queue, receiver, record, resumable) = self.session(opening, parked);
         if let Some(record) = &record {
             let document = (record::session_key(client_id), Some(record.to_bytes()));
             self.write(vec![document], None);
@@ -295,7 +304,22 @@ impl Clients {
             scans: VecDeque::new(),
         };
         client.events().connected(&self.0.broker, now.wall, opening.ip, version);
-        Ok((client, resumable))
+        Ok(((client, resumable), discarded))
+    }
+
+    /// Ends the session that was left if the client starts clean or is somebody else: a session
+    /// belongs to whoever made it, and its messages are not for another principal.
+    fn discard_unwanted(
+        &self,
+        opening: &Opening<'_>,
+        parked: &mut Option<Parked>,
+        now: Now,
+    ) -> Position {
+        let is_unwanted = |parked: &mut Parked| {
+            opening.clean_start || parked.record.principal.as_ref() != opening.principal
+        };
+        let unwanted = parked.take_if(is_unwanted);
+        unwanted.map_or(Position::default(), |it| self.discard(opening.client_id, &it, now.wall))
     }
 
     /// The session that goes on, or a new one.
@@ -303,22 +327,16 @@ impl Clients {
         &self,
         opening: &Opening<'_>,
         parked: Option<Parked>,
-        now: Now,
     ) -> (Arc<Queue>, Receiver, Option<SessionRecord>, Option<Resumable>) {
         let Opening { client_id, principal, session_expiry_s: expiry_s, .. } = *opening;
-        // A session belongs to whoever made it: its messages are not for another principal.
-        let is_own = |parked: &Parked| parked.record.principal.as_ref() == principal;
         let will = opening.will.clone();
         match parked {
-            Some(parked) if !opening.clean_start && is_own(&parked) => {
+            Some(parked) => {
                 parked.queue.unpark();
                 let record = SessionRecord { expiry_s, ended_at: None, will, ..parked.record };
                 (parked.queue, parked.receiver, Some(record), Some(parked.resumable))
             }
-            parked => {
-                if let Some(parked) = parked {
-                    self.discard(client_id, &parked, now.wall);
-                }
+            None => {
                 let record = (expiry_s > 0).then(|| SessionRecord {
                     number: SessionNumber(self.0.last_session.fetch_add(1, Ordering::Relaxed) + 1),
                     principal: principal.cloned(),
@@ -447,21 +465,26 @@ impl Clients {
     }
 
     /// The end of a session: a will that waits is due now [MQTT-3.1.2-10].
-    fn discard(&self, client_id: &ClientId, parked: &Parked, now: Timestamp) {
+    fn discard(&self, client_id: &ClientId, parked: &Parked, now: Timestamp) -> Position {
         if let Some((_, will)) = &parked.record.will
             && parked.will_at.is_some()
         {
             self.publish_will(will, now);
         }
-        self.end(client_id, parked.record.number, &parked.receiver.subscribed());
+        self.end(client_id, parked.record.number, &parked.receiver.subscribed())
     }
 
     /// Removes a durable session from the journal.
-    fn end(&self, client_id: &ClientId, number: SessionNumber, filters: &[TopicFilter]) {
+    fn end(
+        &self,
+        client_id: &ClientId,
+        number: SessionNumber,
+        filters: &[TopicFilter],
+    ) -> Position {
         let mut documents = vec![(record::session_key(client_id), None)];
         let keys = filters.iter().map(|filter| record::subscription_key(number, filter));
         documents.extend(keys.map(|key| (key, None)));
-        self.write(documents, Some(Event::Ended(number)));
+        self.write(documents, Some(Event::Ended(number)))
     }
 
     fn publish_will(&self, will: &Message, now: Timestamp) {
@@ -470,8 +493,8 @@ impl Clients {
         self.0.broker.publish(&Arc::new(will), &mut Wakes::default());
     }
 
-    fn write(&self, documents: Vec<(Key, Option<Bytes>)>, event: Option<Event>) {
-        self.0.broker.log().append(LogEntry { documents, event, ..LogEntry::default() });
+    fn write(&self, documents: Vec<(Key, Option<Bytes>)>, event: Option<Event>) -> Position {
+        self.0.broker.log().append(LogEntry { documents, event, ..LogEntry::default() })
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, Entries> {

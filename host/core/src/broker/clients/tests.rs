@@ -11,7 +11,10 @@ use crate::session::Left;
 use crate::storage::{Durability, MemoryDisk, MemoryJournal};
 use crate::time::{ManualClock, Timestamp};
 use crate::topic::TopicName;
+use std::cell::RefCell;
 use std::net::Ipv4Addr;
+use std::pin::pin;
+use std::task::Poll;
 
 const BOUNDS: QueueBounds = QueueBounds { messages_max: 8, bytes_max: 1_000 };
 
@@ -20,7 +23,7 @@ struct Bed {
     disk: MemoryDisk,
     clock: ManualClock,
     broker: Broker,
-    committer: Committer,
+    committer: RefCell<Committer>,
     clients: Clients,
 }
 
@@ -37,7 +40,7 @@ impl Bed {
         let Opened { broker, committer, recovered } = opened.unwrap();
         let clients = Clients::new(broker.clone(), BOUNDS, 2, metrics);
         clients.restore(recovered, Now::of(&clock)).unwrap();
-        Self { disk, clock, broker, committer, clients }
+        Self { disk, clock, broker, committer: committer.into(), clients }
     }
 
     /// The host is killed and started again.
@@ -81,8 +84,14 @@ impl Bed {
         self.broker.publish(&message(topic, qos), &mut Wakes::default())
     }
 
+    /// As `try_open`, and commits what that waits for.
+    async fn open_anew(&self, wish: Wish<'_>) -> (Client, Option<Resumable>) {
+        let commit = async { self.committer.borrow_mut().commit_waiting().unwrap() };
+        tokio::join!(self.try_open(wish), commit).0.unwrap()
+    }
+
     fn commit(&mut self) {
-        self.committer.commit_waiting().unwrap();
+        self.committer.get_mut().commit_waiting().unwrap();
     }
 
     fn advance(&self, seconds: u64) {
@@ -181,7 +190,7 @@ async fn a_session_is_kept_for_its_owner_until_it_expires() {
     bed.close(client, left(60));
 
     let you = || Wish { principal: Some("you"), ..me() };
-    let (client, resumed) = bed.try_open(you()).await.unwrap();
+    let (client, resumed) = bed.open_anew(you()).await;
     assert!(resumed.is_none(), "another principal does not get the session");
     assert_eq!(bed.publish("a", QoS::AtLeastOnce).receivers, 0);
     bed.close(client, left(60));
@@ -189,6 +198,27 @@ async fn a_session_is_kept_for_its_owner_until_it_expires() {
     bed.advance(61);
     let (_, resumed) = bed.try_open(you()).await.unwrap();
     assert!(resumed.is_none(), "the session has expired");
+}
+
+#[tokio::test]
+async fn a_session_is_gone_for_good_when_the_client_is_told_so() {
+    // [MQTT-3.1.2-4]
+    let mut bed = Bed::new();
+    let (mut client, _) = bed.open("c", 60).await;
+    bed.subscribe(&mut client, &["a"]);
+    bed.close(client, left(60));
+    bed.commit();
+    let clean = || Wish { id: "c", clean_start: true, expiry_s: 60, ..Wish::default() };
+    {
+        let mut open = pin!(bed.try_open(clean()));
+        let is_told = std::future::poll_fn(|cx| Poll::Ready(open.as_mut().poll(cx).is_ready()));
+        assert!(!is_told.await, "a crash could bring it back");
+    }
+    let bed = bed.restart();
+    let (_client, resumed) = bed.open_anew(clean()).await;
+    assert!(resumed.is_none());
+    let bed = bed.restart();
+    assert_eq!(bed.publish("a", QoS::AtLeastOnce).receivers, 0);
 }
 
 #[tokio::test]
