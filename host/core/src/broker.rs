@@ -183,21 +183,36 @@ impl fmt::Debug for Route {
 
 struct Target {
     inbox: Arc<dyn Inbox>,
-    options: SubscribeOptions,
-    subscription_ids: Vec<SubscriptionId>,
+    /// Of all its subscriptions that match.
+    terms: Terms,
+    own: Own,
     durable: Option<(SessionNumber, Arc<Queue>)>,
 }
 
-impl Target {
-    fn new(inbox: Arc<dyn Inbox>, options: SubscribeOptions, id: Option<SubscriptionId>) -> Self {
-        let durable = inbox.clone().durable();
-        Self { inbox, options, subscription_ids: id.into_iter().collect(), durable }
+/// On what terms a message is delivered: those of one subscription, or of several together.
+#[derive(Clone)]
+struct Terms {
+    options: SubscribeOptions,
+    subscription_ids: Vec<SubscriptionId>,
+}
+
+/// What a receiver gets of its own messages [MQTT-3.8.3-3].
+enum Own {
+    /// The same as of others'.
+    Same,
+    /// Nothing: all its subscriptions are No Local.
+    Nothing,
+    /// What its other subscriptions say.
+    Other(Box<Terms>),
+}
+
+impl Terms {
+    fn new(options: SubscribeOptions, id: Option<SubscriptionId>) -> Self {
+        Self { options, subscription_ids: id.into_iter().collect() }
     }
 
-    /// Another subscription of the same receiver matches.
     fn merge(&mut self, options: SubscribeOptions, id: Option<SubscriptionId>) {
         self.options.qos = self.options.qos.max(options.qos);
-        self.options.no_local &= options.no_local;
         self.options.retain_as_published |= options.retain_as_published;
         self.subscription_ids.extend(id);
     }
@@ -210,11 +225,38 @@ impl Target {
             ..Delivery::new(message.clone(), message.qos.min(self.options.qos))
         }
     }
+}
 
-    /// [MQTT-3.8.3-3] No Local.
-    fn is_withheld(&self, message: &Message) -> bool {
+impl Target {
+    fn new(inbox: Arc<dyn Inbox>, options: SubscribeOptions, id: Option<SubscriptionId>) -> Self {
+        let durable = inbox.clone().durable();
+        let own = if options.no_local { Own::Nothing } else { Own::Same };
+        Self { inbox, terms: Terms::new(options, id), own, durable }
+    }
+
+    /// Another subscription of the same receiver matches.
+    fn merge(&mut self, options: SubscribeOptions, id: Option<SubscriptionId>) {
+        match (&mut self.own, options.no_local) {
+            (Own::Same, false) | (Own::Nothing | Own::Other(_), true) => {}
+            (Own::Same, true) => self.own = Own::Other(Box::new(self.terms.clone())),
+            (Own::Nothing, false) => self.own = Own::Other(Box::new(Terms::new(options, id))),
+            (Own::Other(terms), false) => terms.merge(options, id),
+        }
+        self.terms.merge(options, id);
+    }
+
+    /// `None` for a message of its own that it does not want.
+    fn delivery(&self, message: &Arc<Message>) -> Option<Delivery> {
+        match &self.own {
+            Own::Nothing if self.sent(message) => None,
+            Own::Other(terms) if self.sent(message) => Some(terms.delivery(message)),
+            _ => Some(self.terms.delivery(message)),
+        }
+    }
+
+    fn sent(&self, message: &Message) -> bool {
         let publisher = message.publisher.client_id.as_ref();
-        self.options.no_local && publisher.is_some() && publisher == self.inbox.client_id()
+        publisher.is_some() && publisher == self.inbox.client_id()
     }
 
     /// False when a durable queue has no room; other receivers count what they drop.
@@ -388,9 +430,9 @@ impl Broker {
         let mut receivers = 0;
         let mut recipients = Vec::new();
         for target in &route.targets {
-            if !target.is_withheld(message) {
+            if let Some(delivery) = target.delivery(message) {
                 receivers += 1;
-                target.give(target.delivery(message), wakes, &mut recipients);
+                target.give(delivery, wakes, &mut recipients);
             }
         }
         for group in &route.groups {

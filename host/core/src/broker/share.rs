@@ -69,7 +69,8 @@ impl Group {
             if !may_take(*slot, target) || target.inbox.readiness() != wanted {
                 continue;
             }
-            let mut delivery = target.delivery(message);
+            // No Local is not for shared subscriptions [MQTT-3.8.3-4].
+            let mut delivery = target.terms.delivery(message);
             if wanted == Readiness::Offline && delivery.qos == QoS::AtMostOnce {
                 continue;
             }

@@ -134,6 +134,39 @@ fn no_local_keeps_own_messages_away() {
 }
 
 #[test]
+fn beside_no_local_an_own_message_comes_as_the_other_subscriptions_say() {
+    let id = |n: u32| Some(SubscriptionId::new(n).unwrap());
+    let no_local = SubscribeOptions { no_local: true, ..qos1() };
+    let plain = SubscribeOptions::default();
+    // Whichever matches first.
+    for (first, second) in
+        [(("a", no_local, 1), ("+", plain, 2)), (("a", plain, 2), ("+", no_local, 1))]
+    {
+        let broker = Broker::in_memory();
+        let own = queue("me");
+        let receiver = broker.register(own.clone());
+        for (text, options, number) in [first, second] {
+            receiver.subscribe(&filter(text), options, id(number));
+        }
+        for (publisher, expected) in
+            [("me", (QoS::AtMostOnce, vec![2])), ("you", (QoS::AtLeastOnce, vec![1, 2]))]
+        {
+            let client_id = Some(ClientId::parse(publisher).unwrap());
+            let publisher = Arc::new(Publisher { client_id, principal: None });
+            let topic = TopicName::parse("a").unwrap();
+            let qos = QoS::AtLeastOnce;
+            let message =
+                Message { qos, ..Message::new(topic, "x", publisher, Timestamp::default()) };
+            broker.publish(&Arc::new(message), &mut Wakes::default());
+            let delivery = own.take(9).pop_front().unwrap();
+            let mut ids: Vec<_> = delivery.subscription_ids.iter().map(|id| id.get()).collect();
+            ids.sort_unstable();
+            assert_eq!((delivery.qos, ids), expected);
+        }
+    }
+}
+
+#[test]
 fn a_full_queue_drops_new_messages_and_counts_them() {
     let metrics = Arc::new(Metrics::default());
     let id = ClientId::parse("slow").unwrap();
