@@ -117,7 +117,7 @@ fn publish(world: &World, number: usize) -> Vec<(String, u8)> {
         loop {
             while inflight.len() < WINDOW && !world.is_over.load(Ordering::SeqCst) {
                 last_id += 1;
-                let qos = 1 + u8::from(last_id % 2 == 0);
+                let qos = 1 + u8::from(last_id.is_multiple_of(2));
                 let payload = format!("{number}-{last_id}");
                 let mut stage = Stage::Publish { dup: false };
                 let sent = send(&mut link, last_id, &payload, qos, &mut stage);
