@@ -417,11 +417,7 @@ impl Broker {
         let mut retained = Vec::new();
         if message.retain {
             match self.retain(message) {
-                // The host's own figures are made anew after a restart.
-                Ok(is_changed) if is_changed && !message.topic.is_reserved() => {
-                    retained.push(message.topic.clone());
-                }
-                Ok(_) => {}
+                Ok(is_changed) => retained.extend(is_changed.then(|| message.topic.clone())),
                 // A publisher that waits for no answer has the message delivered all the same.
                 Err(_) if !needs_log => {}
                 Err(_) => return Published { receivers: 0, durability: Durability::Refused },

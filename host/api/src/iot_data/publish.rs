@@ -53,6 +53,11 @@ async fn publish(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
         ));
     }
     let retain = call.query_as("retain")?.unwrap_or(false);
+    if retain && topic.is_reserved() {
+        return Err(ApiError::invalid_request(
+            "nothing is retained on topics that begin with $; leave retain out",
+        ));
+    }
     if retain {
         let verdict = call.caller.check(Action::RetainPublish, Resource::Topic(topic.as_str()));
         verdict.inspect_err(|_| services.metrics.publish_denied.increment())?;
@@ -302,7 +307,7 @@ mod tests {
         let property = "x-amz-mqtt5-user-properties";
         let long = STANDARD.encode("x".repeat(CORRELATION_DATA_BYTES_MAX + 1));
         let not_utf8 = ("x-amz-mqtt5-payload-format-indicator", "utf8");
-        let cases: [Case<'_>; 14] = [
+        let cases: [Case<'_>; 15] = [
             ("/topics/a%2F%2B", &[], "InvalidRequestException"),
             ("/topics/a%00", &[], "InvalidRequestException"),
             ("/topics/%ff", &[], "InvalidRequestException"),
@@ -313,6 +318,11 @@ mod tests {
             ("/topics/a?qos=2", &[], "InvalidRequestException"),
             ("/topics/a?qos=0&qos=1", &[], "InvalidRequestException"),
             ("/topics/a?retain=1", &[], "InvalidRequestException"),
+            (
+                "/topics/%24aws%2Fthings%2Fx%2Fshadow%2Fget?retain=true",
+                &[],
+                "InvalidRequestException",
+            ),
             ("/topics/a?messageExpiry=-1", &[], "InvalidRequestException"),
             ("/topics/a", &[(property, "W10")], "InvalidRequestException"),
             ("/topics/a", &[("x-amz-mqtt5-correlation-data", &long)], "InvalidRequestException"),

@@ -140,7 +140,9 @@ impl Session {
         {
             return Ok(());
         }
-        let verdict = active.may_publish(&topic, publish.retain, limits)?;
+        // A request is no state, and AWS keeps none.
+        let retain = publish.retain && !topic.is_reserved();
+        let verdict = active.may_publish(&topic, retain, limits)?;
         if verdict != Verdict::Allowed {
             self.config.metrics.publish_denied.increment();
             tracing::info!(client_id = %active.client_id, %topic, "publish denied");
@@ -151,7 +153,7 @@ impl Session {
             topic,
             payload: publish.payload,
             qos: publish.qos,
-            retain: publish.retain,
+            retain,
             received_at: now.wall,
             publisher: active.publisher.clone(),
             properties: publish.properties,

@@ -557,6 +557,19 @@ fn a_qos_2_message_is_published_once_however_often_it_comes() {
 }
 
 #[test]
+fn a_request_on_a_reserved_topic_is_not_retained() {
+    let mut bench = Bench::connected(connect(Version::V5));
+    for (topic, expected) in
+        [("$aws/things/lamp/shadow/get", "retain: false"), ("a", "retain: true")]
+    {
+        let retained = Publish { retain: true, ..publish(topic, QoS::AtMostOnce) };
+        bench.packet(Packet::Publish(retained));
+        let outputs = bench.outputs();
+        assert!(format!("{outputs:?}").contains(expected), "{topic}: {outputs:?}");
+    }
+}
+
+#[test]
 fn a_qos_2_message_whose_connection_ends_at_once_is_answered_on_the_next() {
     for version in [Version::V311, Version::V5] {
         for (durability, answer) in
