@@ -75,10 +75,11 @@ enum Entry {
         released: Arc<Notify>,
     },
     Parked(Box<Parked>),
-    /// Nothing is left but the version number, until the time.
+    /// Nothing is left but the version number, until the time, and when that is durable.
     Gone {
         version: u32,
         until: Instant,
+        ended: Position,
     },
 }
 
@@ -133,10 +134,11 @@ impl Entries {
     }
 
     /// Keeps the version number of a client that leaves nothing else, if there is room.
-    fn forget(&mut self, client_id: &ClientId, version: u32, now: Instant) {
+    fn forget(&mut self, client_id: &ClientId, version: u32, now: Instant, ended: Position) {
         self.remove(client_id);
         if self.gone < VERSIONS_MAX {
-            self.insert(client_id, Entry::Gone { version, until: now + VERSION_KEPT });
+            let until = now + VERSION_KEPT;
+            self.insert(client_id, Entry::Gone { version, until, ended });
         }
     }
 }
@@ -240,11 +242,11 @@ impl Clients {
     ) -> Result<(Client, Option<Resumable>), Occupied> {
         loop {
             let released = match self.try_open(opening, now) {
-                Ok((opened, discarded)) => {
+                Ok((opened, ended)) => {
                     // [MQTT-3.1.2-4] a crash must not bring back what the client is told to be
                     // gone: it begins its packet identifiers anew.
-                    if discarded > self.committed() {
-                        self.0.broker.log().wait(discarded).await;
+                    if ended > self.committed() {
+                        self.0.broker.log().wait(ended).await;
                     }
                     return Ok(opened);
                 }
@@ -255,7 +257,7 @@ impl Clients {
     }
 
     /// As [`Clients::open`], without waiting: the error is to be waited for before trying again,
-    /// the position, when an earlier session was discarded, before the client is told.
+    /// the position, at which an earlier session has ended, before the client is told.
     fn try_open(
         &self,
         opening: &Opening<'_>,
@@ -269,15 +271,15 @@ impl Clients {
             queue.stop(Reason::SessionTakenOver);
             return Err(released);
         }
-        let (mut parked, version) = match entries.remove(client_id) {
+        let (parked, version, ended) = match entries.remove(client_id) {
             Some(Entry::Parked(parked)) => {
                 let version = parked.version.wrapping_add(1);
-                (Some(*parked), version)
+                let (parked, ended) = self.keep_wanted(opening, *parked, now);
+                (parked, version, ended)
             }
-            Some(Entry::Gone { version, .. }) => (None, version.wrapping_add(1)),
-            Some(Entry::Live { .. }) | None => (None, 0),
+            Some(Entry::Gone { version, ended, .. }) => (None, version.wrapping_add(1), ended),
+            Some(Entry::Live { .. }) | None => (None, 0, Position::default()),
         };
-        let discarded = self.discard_unwanted(opening, &mut parked, now);
         let (queue, receiver, record, resumable) = self.session(opening, parked);
         if let Some(record) = &record {
             let document = (record::session_key(client_id), Some(record.to_bytes()));
@@ -304,22 +306,22 @@ impl Clients {
             scans: VecDeque::new(),
         };
         client.events().connected(&self.0.broker, now.wall, opening.ip, version);
-        Ok(((client, resumable), discarded))
+        Ok(((client, resumable), ended))
     }
 
-    /// Ends the session that was left if the client starts clean or is somebody else: a session
-    /// belongs to whoever made it, and its messages are not for another principal.
-    fn discard_unwanted(
+    /// The session that was left, unless the client starts clean or is somebody else: it belongs
+    /// to whoever made it, and its messages are not for another principal.
+    fn keep_wanted(
         &self,
         opening: &Opening<'_>,
-        parked: &mut Option<Parked>,
+        parked: Parked,
         now: Now,
-    ) -> Position {
-        let is_unwanted = |parked: &mut Parked| {
-            opening.clean_start || parked.record.principal.as_ref() != opening.principal
-        };
-        let unwanted = parked.take_if(is_unwanted);
-        unwanted.map_or(Position::default(), |it| self.discard(opening.client_id, &it, now.wall))
+    ) -> (Option<Parked>, Position) {
+        let is_own = parked.record.principal.as_ref() == opening.principal;
+        if is_own && !opening.clean_start {
+            return (Some(parked), Position::default());
+        }
+        (None, self.discard(opening.client_id, &parked, now.wall))
     }
 
     /// The session that goes on, or a new one.
@@ -371,9 +373,11 @@ impl Clients {
             match entries.remove(&client_id) {
                 Some(Entry::Parked(mut parked)) => {
                     if parked.expires_at.is_some_and(|at| at <= now.instant) {
-                        entries.forget(&client_id, parked.version, now.instant);
+                        // Still under the lock, so that a client that comes back does not have
+                        // the record of its new session removed.
+                        let ended = self.discard(&client_id, &parked, now.wall);
+                        entries.forget(&client_id, parked.version, now.instant, ended);
                         drop(entries);
-                        self.discard(&client_id, &parked, now.wall);
                         continue;
                     }
                     parked.will_at = None;
@@ -415,10 +419,10 @@ impl Clients {
                 let Some(Entry::Parked(mut parked)) = entries.remove(client_id) else {
                     return false;
                 };
-                entries.forget(client_id, parked.version, now.instant);
-                drop(entries);
                 parked.record.will.take_if(|_| prevent_will);
-                self.discard(client_id, &parked, now.wall);
+                let ended = self.discard(client_id, &parked, now.wall);
+                entries.forget(client_id, parked.version, now.instant, ended);
+                drop(entries);
                 true
             }
             _ => false,

@@ -237,12 +237,12 @@ impl Client {
         self.hand_on(&receiver, &mut left, is_kept);
         let record = self.record.take();
         if !is_kept {
-            if let Some(record) = record {
-                self.clients.end(&self.id, record.number, &receiver.subscribed());
-            }
+            let ended = record
+                .map(|record| self.clients.end(&self.id, record.number, &receiver.subscribed()));
             // Outside the lock of the clients: many subscriptions take their time.
             drop(receiver);
-            self.clients.entries().forget(&self.id, self.version, now.instant);
+            let ended = ended.unwrap_or_default();
+            self.clients.entries().forget(&self.id, self.version, now.instant, ended);
             return; // `drop` tells the next connection.
         }
         let Some(mut record) = record else { return };

@@ -196,7 +196,7 @@ async fn a_session_is_kept_for_its_owner_until_it_expires() {
     bed.close(client, left(60));
 
     bed.advance(61);
-    let (_, resumed) = bed.try_open(you()).await.unwrap();
+    let (_, resumed) = bed.open_anew(you()).await;
     assert!(resumed.is_none(), "the session has expired");
 }
 
