@@ -12,6 +12,7 @@ use crate::storage::{Durability, MemoryDisk, MemoryJournal};
 use crate::time::{ManualClock, Timestamp};
 use crate::topic::TopicName;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::task::Poll;
@@ -52,7 +53,8 @@ impl Bed {
         Now::of(&self.clock)
     }
 
-    async fn try_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), Occupied> {
+    /// Nobody commits what it waits for.
+    async fn begin_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), Occupied> {
         let client_id = ClientId::parse(wish.id).unwrap();
         let principal = wish.principal.map(Principal::new);
         let opening = Opening {
@@ -65,6 +67,17 @@ impl Bed {
             will: wish.will.map(|(topic, delay_s)| (delay_s, message(topic, QoS::AtLeastOnce))),
         };
         self.clients.open(&opening, self.now()).await
+    }
+
+    async fn try_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), Occupied> {
+        let mut open = pin!(self.begin_open(wish));
+        if let Poll::Ready(opened) =
+            poll_fn(|context| Poll::Ready(open.as_mut().poll(context))).await
+        {
+            return opened;
+        }
+        self.committer.borrow_mut().commit_waiting().unwrap();
+        open.await
     }
 
     async fn open(&self, id: &str, expiry_s: u32) -> (Client, Option<Resumable>) {
@@ -82,12 +95,6 @@ impl Bed {
 
     fn publish(&self, topic: &str, qos: QoS) -> Published {
         self.broker.publish(&message(topic, qos), &mut Wakes::default())
-    }
-
-    /// As `try_open`, and commits what that waits for.
-    async fn open_anew(&self, wish: Wish<'_>) -> (Client, Option<Resumable>) {
-        let commit = async { self.committer.borrow_mut().commit_waiting().unwrap() };
-        tokio::join!(self.try_open(wish), commit).0.unwrap()
     }
 
     fn commit(&mut self) {
@@ -190,13 +197,13 @@ async fn a_session_is_kept_for_its_owner_until_it_expires() {
     bed.close(client, left(60));
 
     let you = || Wish { principal: Some("you"), ..me() };
-    let (client, resumed) = bed.open_anew(you()).await;
+    let (client, resumed) = bed.try_open(you()).await.unwrap();
     assert!(resumed.is_none(), "another principal does not get the session");
     assert_eq!(bed.publish("a", QoS::AtLeastOnce).receivers, 0);
     bed.close(client, left(60));
 
     bed.advance(61);
-    let (_, resumed) = bed.open_anew(you()).await;
+    let (_, resumed) = bed.try_open(you()).await.unwrap();
     assert!(resumed.is_none(), "the session has expired");
 }
 
@@ -210,12 +217,12 @@ async fn a_session_is_gone_for_good_when_the_client_is_told_so() {
     bed.commit();
     let clean = || Wish { id: "c", clean_start: true, expiry_s: 60, ..Wish::default() };
     {
-        let mut open = pin!(bed.try_open(clean()));
-        let is_told = std::future::poll_fn(|cx| Poll::Ready(open.as_mut().poll(cx).is_ready()));
+        let mut open = pin!(bed.begin_open(clean()));
+        let is_told = poll_fn(|cx| Poll::Ready(open.as_mut().poll(cx).is_ready()));
         assert!(!is_told.await, "a crash could bring it back");
     }
     let bed = bed.restart();
-    let (_client, resumed) = bed.open_anew(clean()).await;
+    let (_client, resumed) = bed.try_open(clean()).await.unwrap();
     assert!(resumed.is_none());
     let bed = bed.restart();
     assert_eq!(bed.publish("a", QoS::AtLeastOnce).receivers, 0);
