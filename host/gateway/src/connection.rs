@@ -170,7 +170,7 @@ pub struct Connection<S> {
     /// Whether the client may stay, while that is being asked.
     question: Option<Question>,
     /// Of a client that came by enhanced authentication, which may be repeated.
-    enhanced: Option<Box<Enhanced>>,
+    enhanced: Option<Enhanced>,
     /// The end, once nothing else is left.
     farewell: Option<Box<Farewell>>,
     /// The beginning of a packet whose rest has not come, and what the session does not take yet.
@@ -205,10 +205,13 @@ type Question =
 
 /// An enhanced authentication after the CONNACK.
 enum Enhanced {
-    Resting(Exchange),
-    /// The authorizer is being asked; no answer when the host stops.
-    Asking(Pin<Box<dyn Future<Output = (Exchange, Option<Result<Progress, Refusal>>)> + Send>>),
+    Resting(Box<Exchange>),
+    Asking(Asking),
 }
+
+/// Gives the exchange back with the authorizer's answer; no answer when the host stops.
+type Asking =
+    Pin<Box<dyn Future<Output = (Box<Exchange>, Option<Result<Progress, Refusal>>)> + Send>>;
 
 enum Step {
     /// CONNECT came and waits for its answer.
@@ -380,7 +383,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match shared.authenticator.exchange(&mut exchange, data).await? {
                 Progress::Challenged(challenge) => self.session.handle_challenged(challenge),
                 Progress::Accepted(identity, data) => {
-                    self.enhanced = Some(Box::new(Enhanced::Resting(exchange)));
+                    self.enhanced = Some(Enhanced::Resting(Box::new(exchange)));
                     return Ok(Some((identity, data)));
                 }
             }
@@ -393,7 +396,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Asks the authorizer about a connected client that authenticates again.
     fn reauthenticate(&mut self, now: Now, auth: Auth) {
-        match self.enhanced.take().map(|enhanced| *enhanced) {
+        match self.enhanced.take() {
             Some(Enhanced::Resting(mut exchange)) => {
                 if auth.reason == Reason::ReAuthenticate {
                     exchange.begin_again();
@@ -405,7 +408,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let answer = shared.stop.run_until_cancelled(step).await;
                     (exchange, answer)
                 });
-                self.enhanced = Some(Box::new(Enhanced::Asking(asking)));
+                self.enhanced = Some(Enhanced::Asking(asking));
             }
             // Nobody is asked about two steps at once.
             Some(Enhanced::Asking(_)) => {
@@ -421,7 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes the authorizer's answer; true when there was one. Meanwhile the client goes on with
     /// the permissions that it has.
     fn poll_reauthentication(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(Enhanced::Asking(asking)) = self.enhanced.as_deref_mut() else { return false };
+        let Some(Enhanced::Asking(asking)) = &mut self.enhanced else { return false };
         let Poll::Ready((exchange, answer)) = asking.as_mut().poll(context) else { return false };
         let now = self.now();
         match answer {
@@ -437,7 +440,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             None => {}
         }
-        self.enhanced = Some(Box::new(Enhanced::Resting(exchange)));
+        self.enhanced = Some(Enhanced::Resting(exchange));
         true
     }
 
