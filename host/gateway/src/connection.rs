@@ -486,9 +486,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             // A revocation wins over a busy socket: meanwhile nothing is taken and nothing sent.
             ready!(self.poll_question(context));
-            let answered = self.poll_reauthentication(context);
             if let Some(step) = self.run_session() {
                 return Poll::Ready(step);
+            }
+            // Behind the step that asks, so that whoever answers knows whom to wake.
+            if self.poll_reauthentication(context) {
+                continue;
             }
             if let Poll::Ready(Err(_)) = self.poll_send(context) {
                 self.lose();
@@ -507,7 +510,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 false => takes_packets && self.poll_receive(context).is_ready(),
             };
-            if !took && !received && !answered {
+            if !took && !received {
                 self.rest();
                 return Poll::Pending;
             }
