@@ -14,7 +14,7 @@ use gnomon_core::actions::{Action, Actions};
 use gnomon_core::adapter::HttpHandler;
 use gnomon_core::auth::{
     Authenticator, Authorizer, AuthorizerRequest, AuthorizerResponse, Authorizers,
-    CustomAuthorizer, SIGNATURES,
+    CustomAuthorizer, EnhancedAuthorizer, ExchangeAnswer, ExchangeRequest, SIGNATURES,
 };
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::figures::{FIGURES_INTERVAL, Figures};
@@ -87,6 +87,11 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     #[error(transparent)]
     Plugins(#[from] LoadError),
+    #[error(
+        "[authorizers.methods] gives {method} to {plugin}, which is no plugin of this \
+         configuration that exports enhanced-authorizer"
+    )]
+    Method { method: String, plugin: String },
     #[error(transparent)]
     Rules(#[from] rules::StartError),
     #[error(transparent)]
@@ -204,7 +209,7 @@ async fn serve(
         .restore(recovered, Now::of(&*world.clock))
         .map_err(|error| StartError::Broker(Box::new(error)))?;
     let plans = config.listeners()?;
-    let authenticator = authenticator(config, world, &registry, &keys, &plugins);
+    let authenticator = authenticator(config, world, &registry, &keys, &plugins)?;
     let loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback();
     let api = Arc::new(Api::new(Services {
         account: world.account.clone(),
@@ -487,7 +492,7 @@ fn authenticator(
     registry: &Registry,
     keys: &Keys,
     plugins: &Plugins,
-) -> Authenticator {
+) -> Result<Authenticator, StartError> {
     let mut authorizers = Authorizers {
         default: config.authorizers.default.as_deref().map(Into::into),
         ..Default::default()
@@ -506,20 +511,38 @@ fn authenticator(
             add(name, authorizer, config.authorizers.token_key_name.as_deref());
         }
     }
-    Authenticator::new(registry.clone(), world.clock.clone(), authorizers)
+    for (method, plugin) in &config.authorizers.methods {
+        let found =
+            PluginName::parse(plugin).ok().and_then(|name| plugins.enhanced_authorizer(&name));
+        let Some(authorizer) = found else {
+            return Err(StartError::Method { method: method.clone(), plugin: plugin.clone() });
+        };
+        let authorizer = Arc::new(Elsewhere { authorizer, runtime: Handle::current() });
+        authorizers.by_method.insert(method.as_str().into(), authorizer);
+    }
+    Ok(Authenticator::new(registry.clone(), world.clock.clone(), authorizers))
 }
 
 /// An authorizer that does not run on the threads of connections: a plugin may compute for long.
-struct Elsewhere {
-    authorizer: Arc<dyn Authorizer>,
+struct Elsewhere<A: ?Sized> {
+    authorizer: Arc<A>,
     runtime: Handle,
 }
 
 #[async_trait]
-impl Authorizer for Elsewhere {
+impl Authorizer for Elsewhere<dyn Authorizer> {
     async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String> {
         let (authorizer, request) = (self.authorizer.clone(), request.clone());
         let answer = self.runtime.spawn(async move { authorizer.authorize(&request).await });
+        answer.await.map_err(|error| error.to_string())?
+    }
+}
+
+#[async_trait]
+impl EnhancedAuthorizer for Elsewhere<dyn EnhancedAuthorizer> {
+    async fn exchange(&self, request: &ExchangeRequest) -> Result<ExchangeAnswer, String> {
+        let (authorizer, request) = (self.authorizer.clone(), request.clone());
+        let answer = self.runtime.spawn(async move { authorizer.exchange(&request).await });
         answer.await.map_err(|error| error.to_string())?
     }
 }

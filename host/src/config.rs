@@ -139,6 +139,8 @@ pub struct AuthorizersConfig {
     pub default: Option<String>,
     /// Query parameter of the user name, or HTTP header, that holds the token.
     pub token_key_name: Option<String>,
+    /// Authentication methods of MQTT 5.0 (4.12), and the plugin that decides about each.
+    pub methods: BTreeMap<String, String>,
 }
 
 /// Why the configuration cannot be used.

@@ -59,6 +59,20 @@ pub mod authorizer {
     });
 }
 
+pub mod enhanced_authorizer {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package gnomon:sdk-enhanced-authorizer; world exports-enhanced-authorizer { export gnomon:plugin/enhanced-authorizer@0.1.0; }",
+        world: "gnomon:sdk-enhanced-authorizer/exports-enhanced-authorizer",
+        with: { "gnomon:plugin/types@0.1.0": super::imports::gnomon::plugin::types },
+        additional_derives: [Clone, PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "__export_enhanced_authorizer",
+        default_bindings_module: "::gnomon_sdk::bindings::enhanced_authorizer",
+        runtime_path: "::gnomon_sdk::bindings::wit_bindgen::rt",
+    });
+}
+
 pub mod http_handler {
     wit_bindgen::generate!({
         path: "../wit",

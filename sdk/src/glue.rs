@@ -119,6 +119,21 @@ macro_rules! __export_handler {
         }
         $crate::bindings::authorizer::__export_authorizer!($component);
     };
+    (EnhancedAuthorizer, $component:ident) => {
+        use $crate::bindings::enhanced_authorizer::exports::gnomon::plugin::enhanced_authorizer;
+        impl enhanced_authorizer::Guest for $component {
+            fn exchange(
+                request: $crate::ExchangeRequest,
+            ) -> Result<$crate::ExchangeResponse, String> {
+                PLUGIN.with(|slot| {
+                    $crate::glue::call(slot, |plugin| {
+                        $crate::EnhancedAuthorizer::exchange(plugin, &request)
+                    })
+                })
+            }
+        }
+        $crate::bindings::enhanced_authorizer::__export_enhanced_authorizer!($component);
+    };
     (HttpHandler, $component:ident) => {
         use $crate::bindings::http_handler::exports::gnomon::plugin::http_handler;
         impl http_handler::Guest for $component {

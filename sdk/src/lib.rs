@@ -1,7 +1,7 @@
 //! Write plugins for Gnomon in Rust.
 //!
 //! A plugin is a struct that implements [`Plugin`] and at least one handler ([`RuleAction`],
-//! [`Authorizer`], [`HttpHandler`]), a call of [`export!`], and a `plugin.toml` that says what it
+//! [`Authorizer`], [`EnhancedAuthorizer`], [`HttpHandler`]), a call of [`export!`], and a `plugin.toml` that says what it
 //! asks for. `cargo gnomon build` makes the component. What a plugin may call is in [`host`].
 //!
 //! In a native build the host calls go to a mock host ([`mock`]), so `cargo test` runs a plugin's
@@ -20,10 +20,13 @@ pub mod glue;
 pub mod mock;
 mod plugin;
 
-pub use plugin::{ActionContext, Authorizer, HttpHandler, Plugin, RuleAction};
+pub use plugin::{ActionContext, Authorizer, EnhancedAuthorizer, HttpHandler, Plugin, RuleAction};
 
 pub use bindings::authorizer::exports::gnomon::plugin::authorizer::{
     AuthRequest, AuthResponse, HttpInfo, MqttInfo, Protocol, TlsInfo,
+};
+pub use bindings::enhanced_authorizer::exports::gnomon::plugin::enhanced_authorizer::{
+    Challenge, ExchangeRequest, ExchangeResponse, Grant,
 };
 pub use bindings::http_handler::exports::gnomon::plugin::http_handler::Incoming;
 pub use bindings::imports::gnomon::plugin::http::{Request, Response};

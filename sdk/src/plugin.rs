@@ -1,7 +1,8 @@
 //! What an author implements. The host makes an instance, calls [`Plugin::new`] once, then the
 //! handlers, one call at a time. A panic costs the instance; the next call gets a new one.
 
-use crate::{AuthRequest, AuthResponse, Failure, Incoming, Message, Response};
+use crate::{AuthRequest, AuthResponse, ExchangeRequest, ExchangeResponse};
+use crate::{Failure, Incoming, Message, Response};
 use serde::de::DeserializeOwned;
 
 /// A plugin and its configuration.
@@ -54,6 +55,16 @@ pub trait Authorizer: Plugin {
     /// # Errors
     /// A text for the operator's log; the client is refused.
     fn authorize(&mut self, request: &AuthRequest) -> Result<AuthResponse, String>;
+}
+
+/// Decides about clients of an authentication method, in steps (MQTT 5.0, 4.12).
+pub trait EnhancedAuthorizer: Plugin {
+    /// Takes one step. The next one may reach another instance: what it needs goes into the
+    /// challenge's `state`.
+    ///
+    /// # Errors
+    /// A text for the operator's log; the client is refused.
+    fn exchange(&mut self, request: &ExchangeRequest) -> Result<ExchangeResponse, String>;
 }
 
 /// Answers the requests of the plugin's HTTP listener.

@@ -14,6 +14,7 @@ mod life_cycle;
 mod mqtt;
 mod plugins;
 mod receiver;
+mod scram;
 mod sdk;
 
 use std::io::Write;

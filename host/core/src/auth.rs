@@ -5,6 +5,7 @@
 
 mod authenticator;
 mod distinguished_name;
+mod exchange;
 
 use crate::ids::{ClientId, Principal, ThingName};
 use crate::policy::Permissions;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use authenticator::{Admission, Authenticator, Authorizers, CustomAuthorizer, SIGNATURES};
+pub use exchange::{CHALLENGES_MAX, Exchange, Progress, STATE_BYTES_MAX};
 
 /// Everything that a connection presents before it is accepted.
 #[derive(Clone, Debug)]
@@ -112,4 +114,48 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// A text for the operator; counts as a refusal and is never sent to the client.
     async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String>;
+}
+
+/// One step of an enhanced authentication (MQTT 5.0, 4.12).
+#[derive(Clone, Debug)]
+pub struct ExchangeRequest {
+    /// The connection's credentials.
+    pub credentials: Credentials,
+    /// Authentication Method.
+    pub method: Arc<str>,
+    /// What the client sent with this step; may be empty.
+    pub data: Bytes,
+    /// What the authorizer returned with its last challenge; empty at the start.
+    pub state: Bytes,
+    /// The client is connected and authenticates again.
+    pub is_reauthentication: bool,
+}
+
+/// What an enhanced authorizer answers to a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExchangeAnswer {
+    /// The client has to answer.
+    Challenge {
+        /// For the client.
+        data: Bytes,
+        /// Comes back with the next step; the client never sees it.
+        state: Bytes,
+    },
+    /// The client is who it says.
+    Accepted {
+        /// As a custom authorizer's.
+        response: AuthorizerResponse,
+        /// For the client, with the last answer.
+        data: Bytes,
+    },
+}
+
+/// Decides about clients of one authentication method; keeps nothing between two steps.
+#[async_trait]
+pub trait EnhancedAuthorizer: Send + Sync + 'static {
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// A text for the operator; counts as a refusal and is never sent to the client.
+    async fn exchange(&self, request: &ExchangeRequest) -> Result<ExchangeAnswer, String>;
 }

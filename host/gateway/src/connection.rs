@@ -12,7 +12,9 @@
 use crate::codec::{Codec, DecodeError};
 use crate::timer::Wheel;
 use bytes::Bytes;
-use gnomon_core::auth::{Admission, Authenticator, Credentials, Identity, Refusal};
+use gnomon_core::auth::{
+    Admission, Authenticator, Credentials, Exchange, Identity, Progress, Refusal,
+};
 use gnomon_core::broker::Wakes;
 use gnomon_core::broker::clients::{Client, Clients, Opening};
 use gnomon_core::broker::log::Event;
@@ -20,7 +22,7 @@ use gnomon_core::broker::queue::QueueEvent;
 use gnomon_core::ids::ClientId;
 use gnomon_core::message::Publisher;
 use gnomon_core::metrics::Metrics;
-use gnomon_core::packet::{ConnAck, Connect, Delivered, Packet, Reason};
+use gnomon_core::packet::{Auth, ConnAck, Connect, Delivered, Packet, Reason};
 use gnomon_core::random::{self, Random};
 use gnomon_core::session::{Config, Opened, Output, ProtocolError, Session, will_message};
 use gnomon_core::time::{Clock, Now};
@@ -121,6 +123,7 @@ where
         client: None,
         admission: None,
         question: None,
+        enhanced: None,
         farewell: None,
         input: Vec::new(),
         is_held: false,
@@ -166,6 +169,8 @@ pub struct Connection<S> {
     admission: Option<Admission>,
     /// Whether the client may stay, while that is being asked.
     question: Option<Question>,
+    /// Of a client that came by enhanced authentication, which may be repeated.
+    enhanced: Option<Enhanced>,
     /// The end, once nothing else is left.
     farewell: Option<Box<Farewell>>,
     /// The beginning of a packet whose rest has not come, and what the session does not take yet.
@@ -198,9 +203,21 @@ struct Farewell {
 type Question =
     Pin<Box<dyn Future<Output = (Admission, Option<Result<Identity, Refusal>>)> + Send>>;
 
+/// An enhanced authentication after the CONNACK.
+enum Enhanced {
+    Resting(Box<Exchange>),
+    Asking(Asking),
+}
+
+/// Gives the exchange back with the authorizer's answer; no answer when the host stops.
+type Asking =
+    Pin<Box<dyn Future<Output = (Box<Exchange>, Option<Result<Progress, Refusal>>)> + Send>>;
+
 enum Step {
     /// CONNECT came and waits for its answer.
     Open(Box<Connect>),
+    /// The client answered the challenge before its CONNACK.
+    Continue(Auth),
     /// The connection is over.
     Done,
 }
@@ -239,7 +256,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let opened = self.authenticate(&connect, &credentials, session_expiry_s).await;
         let now = self.now();
         match opened {
-            Ok(opened) => self.session.handle_opened(now, opened),
+            // The client gave up.
+            Ok(None) => return,
+            Ok(Some(opened)) => self.session.handle_opened(now, opened),
             Err(refusal) => {
                 let (client_id, remote) = (&credentials.client_id, credentials.peer);
                 tracing::warn!(?client_id, %remote, error = %refusal, "client refused");
@@ -279,8 +298,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         connect: &Connect,
         credentials: &Credentials,
         session_expiry_s: u32,
-    ) -> Result<Opened, Refusal> {
-        let shared = &self.shared;
+    ) -> Result<Option<Opened>, Refusal> {
+        let shared = self.shared.clone();
         let client_id = credentials.client_id.as_ref().expect("`credentials` sets it");
         let mut opening = Opening {
             client_id,
@@ -291,8 +310,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session_expiry_s,
             will: None,
         };
-        let identity = match identify(shared, connect, credentials).await {
-            Ok(identity) => identity,
+        let (identity, authentication_data) = match self.identify(connect, credentials).await {
+            Ok(Some(identified)) => identified,
+            Ok(None) => return Ok(None),
             Err(refusal) => {
                 if let Refusal::NotAuthorized(_) = refusal {
                     shared.clients.connect_failed(&opening, self.now().wall);
@@ -315,14 +335,113 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tracing::debug!(%client_id, remote = %credentials.peer, "connected");
         let is_durable = client.queue().session().is_some();
         self.client = Some(client);
-        Ok(Opened {
+        Ok(Some(Opened {
             client_id: client_id.clone(),
             identity,
             resumed,
             is_durable,
             committed: shared.clients.committed(),
-            authentication_data: Bytes::new(),
-        })
+            authentication_data,
+        }))
+    }
+
+    /// Who the client is, if it may connect with what it wants, and data for the CONNACK; `None`
+    /// when the connection ended before that was clear.
+    async fn identify(
+        &mut self,
+        connect: &Connect,
+        credentials: &Credentials,
+    ) -> Result<Option<(Identity, Bytes)>, Refusal> {
+        let (identity, data) = match &connect.authentication {
+            Some((method, data)) => {
+                let exchange =
+                    Exchange::new(credentials.clone(), method.clone(), self.packet_bytes_max);
+                match self.exchange(exchange, data.clone()).await? {
+                    Some(accepted) => accepted,
+                    None => return Ok(None),
+                }
+            }
+            None => (self.shared.authenticator.authenticate(credentials).await?, Bytes::new()),
+        };
+        if !Session::allows_will(connect, &identity.permissions) {
+            self.shared.metrics.publish_denied.increment();
+            return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
+        }
+        Ok(Some((identity, data)))
+    }
+
+    /// An enhanced authentication before the CONNACK; all of it within the time for CONNECT.
+    async fn exchange(
+        &mut self,
+        mut exchange: Exchange,
+        mut data: Bytes,
+    ) -> Result<Option<(Identity, Bytes)>, Refusal> {
+        // Its policies hold until it authenticates again, whatever certificate it has.
+        self.admission = None;
+        let shared = self.shared.clone();
+        loop {
+            match shared.authenticator.exchange(&mut exchange, data).await? {
+                Progress::Challenged(challenge) => self.session.handle_challenged(challenge),
+                Progress::Accepted(identity, data) => {
+                    self.enhanced = Some(Enhanced::Resting(Box::new(exchange)));
+                    return Ok(Some((identity, data)));
+                }
+            }
+            let Step::Continue(auth) = poll_fn(|context| self.poll_step(context)).await else {
+                return Ok(None);
+            };
+            data = auth.data.unwrap_or_default();
+        }
+    }
+
+    /// Asks the authorizer about a connected client that authenticates again.
+    fn reauthenticate(&mut self, now: Now, auth: Auth) {
+        match self.enhanced.take() {
+            Some(Enhanced::Resting(mut exchange)) => {
+                if auth.reason == Reason::ReAuthenticate {
+                    exchange.begin_again();
+                }
+                let shared = self.shared.clone();
+                let asking = Box::pin(async move {
+                    let step =
+                        shared.authenticator.exchange(&mut exchange, auth.data.unwrap_or_default());
+                    let answer = shared.stop.run_until_cancelled(step).await;
+                    (exchange, answer)
+                });
+                self.enhanced = Some(Enhanced::Asking(asking));
+            }
+            // Nobody is asked about two steps at once.
+            Some(Enhanced::Asking(_)) => {
+                let what = "AUTH before the answer to the last";
+                let error = ProtocolError { reason: Reason::ProtocolError, what };
+                self.session.handle_protocol_error(now, error);
+            }
+            // The session takes AUTH only from clients that came by a method.
+            None => {}
+        }
+    }
+
+    /// Takes the authorizer's answer; true when there was one. Meanwhile the client goes on with
+    /// the permissions that it has.
+    fn poll_reauthentication(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(Enhanced::Asking(asking)) = &mut self.enhanced else { return false };
+        let Poll::Ready((exchange, answer)) = asking.as_mut().poll(context) else { return false };
+        let now = self.now();
+        match answer {
+            Some(Ok(Progress::Challenged(data))) => self.session.handle_challenged(data),
+            Some(Ok(Progress::Accepted(identity, data))) => {
+                self.session.handle_reauthenticated(now, identity, data);
+            }
+            Some(Err(refusal)) => {
+                let (client, remote) = (&self.client, exchange.credentials().peer);
+                let client_id = client.as_ref().map(tracing::field::debug);
+                tracing::warn!(client_id, %remote, error = %refusal, "client may not stay");
+                self.session.handle_refused(now, &refusal);
+            }
+            None => {}
+        }
+        self.enhanced = Some(Enhanced::Resting(exchange));
+        true
     }
 
     /// Asks whether the client may stay if what let it in has changed.
@@ -367,8 +486,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             // A revocation wins over a busy socket: meanwhile nothing is taken and nothing sent.
             ready!(self.poll_question(context));
-            if let Some(connect) = self.run_session() {
-                return Poll::Ready(Step::Open(connect));
+            if let Some(step) = self.run_session() {
+                return Poll::Ready(step);
+            }
+            // Behind the step that asks, so that whoever answers knows whom to wake.
+            if self.poll_reauthentication(context) {
+                continue;
             }
             if let Poll::Ready(Err(_)) = self.poll_send(context) {
                 self.lose();
@@ -394,8 +517,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Runs the session's outputs; a CONNECT is handed to the caller, who may wait.
-    fn run_session(&mut self) -> Option<Box<Connect>> {
+    /// Runs the session's outputs; what comes before CONNACK is handed to the caller, who may wait.
+    fn run_session(&mut self) -> Option<Step> {
         let mut next = self.session.poll_output();
         // Not read when there is nothing to do.
         let now = next.as_ref().map(|_| self.now())?;
@@ -404,7 +527,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match output {
                 Output::Send(packet) => self.send(&packet),
                 Output::Deliver(delivered) => self.deliver(&delivered),
-                Output::Open(connect) => return Some(connect),
+                Output::Open(connect) => return Some(Step::Open(connect)),
+                Output::Continue(auth) => return Some(Step::Continue(auth)),
+                Output::Reauthenticate(auth) => self.reauthenticate(now, auth),
                 driven => self.drive(now, driven, &mut wakes),
             }
             next = self.session.poll_output();
@@ -441,11 +566,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let durability = client.happened(Event::Completed, packet_id);
                 session.handle_completed(packet_id, durability);
             }
-            // No method is offered yet, so nobody is challenged.
-            Output::Continue(_) | Output::Reauthenticate(_) => {}
             // `is_closed` says so too; the loop ends when everything is sent.
             Output::Close => {}
             Output::Send(_) | Output::Deliver(_) | Output::Open(_) => {}
+            Output::Continue(_) | Output::Reauthenticate(_) => {}
         }
     }
 
@@ -672,23 +796,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         READ_BUFFER.set(buffer);
         result.map(|result| result.is_err() || is_end)
     }
-}
-
-/// Who the client is, if it may connect with what it wants.
-async fn identify(
-    shared: &Shared,
-    connect: &Connect,
-    credentials: &Credentials,
-) -> Result<Identity, Refusal> {
-    if let Some((method, _)) = &connect.authentication {
-        return Err(Refusal::BadMethod(method.to_string()));
-    }
-    let identity = shared.authenticator.authenticate(credentials).await?;
-    if !Session::allows_will(connect, &identity.permissions) {
-        shared.metrics.publish_denied.increment();
-        return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
-    }
-    Ok(identity)
 }
 
 /// The packet without its text for people; `None` when it has none.

@@ -16,6 +16,7 @@ wasmtime::component::bindgen!({
             export gnomon:plugin/lifecycle@0.1.0;
             export gnomon:plugin/rule-action@0.1.0;
             export gnomon:plugin/authorizer@0.1.0;
+            export gnomon:plugin/enhanced-authorizer@0.1.0;
             export gnomon:plugin/http-handler@0.1.0;
         }
     ",

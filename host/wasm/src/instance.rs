@@ -3,7 +3,9 @@
 //! After a trap, a deadline or a dropped call the store is unusable; whoever holds the instance
 //! then drops it ([`crate::pool`]).
 
-use crate::bindings::guest::{authorizer, http_handler, lifecycle, rule_action};
+use crate::bindings::guest::{
+    authorizer, enhanced_authorizer, http_handler, lifecycle, rule_action,
+};
 use crate::capability::Capabilities;
 use crate::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TICK_MS};
 use crate::outbound::Outbound;
@@ -91,6 +93,8 @@ pub struct Instance {
     pub rule_action: Option<rule_action::Guest>,
     /// Its `authorizer`, when exported.
     pub authorizer: Option<authorizer::Guest>,
+    /// Its `enhanced-authorizer`, when exported.
+    pub enhanced_authorizer: Option<enhanced_authorizer::Guest>,
     /// Its `http-handler`, when exported.
     pub http_handler: Option<http_handler::Guest>,
 }
@@ -102,6 +106,8 @@ pub struct Handlers {
     pub rule_action: Option<rule_action::GuestIndices>,
     /// Answers to connections.
     pub authorizer: Option<authorizer::GuestIndices>,
+    /// Answers to the steps of enhanced authentication.
+    pub enhanced_authorizer: Option<enhanced_authorizer::GuestIndices>,
     /// Answers to HTTP requests.
     pub http_handler: Option<http_handler::GuestIndices>,
 }
@@ -131,6 +137,13 @@ impl Handlers {
                 .contains("authorizer")
                 .then(|| authorizer::GuestIndices::new(pre).map_err(wrong("authorizer")))
                 .transpose()?,
+            enhanced_authorizer: exports
+                .contains("enhanced-authorizer")
+                .then(|| {
+                    enhanced_authorizer::GuestIndices::new(pre)
+                        .map_err(wrong("enhanced-authorizer"))
+                })
+                .transpose()?,
             http_handler: exports
                 .contains("http-handler")
                 .then(|| http_handler::GuestIndices::new(pre).map_err(wrong("http-handler")))
@@ -138,7 +151,7 @@ impl Handlers {
         };
         if handlers.names().is_empty() {
             return Err("exports no handler that this host knows; it knows rule-action, \
-                        authorizer and http-handler"
+                        authorizer, enhanced-authorizer and http-handler"
                 .into());
         }
         Ok(handlers)
@@ -149,6 +162,7 @@ impl Handlers {
         let exported = [
             ("rule-action", self.rule_action.is_some()),
             ("authorizer", self.authorizer.is_some()),
+            ("enhanced-authorizer", self.enhanced_authorizer.is_some()),
             ("http-handler", self.http_handler.is_some()),
         ];
         exported.into_iter().filter_map(|(name, is)| is.then_some(name)).collect()
@@ -199,14 +213,20 @@ impl Instance {
                 handlers.rule_action.as_ref().map(|h| h.load(&mut store, &instance)).transpose()?,
                 handlers.authorizer.as_ref().map(|h| h.load(&mut store, &instance)).transpose()?,
                 handlers
+                    .enhanced_authorizer
+                    .as_ref()
+                    .map(|h| h.load(&mut store, &instance))
+                    .transpose()?,
+                handlers
                     .http_handler
                     .as_ref()
                     .map(|h| h.load(&mut store, &instance))
                     .transpose()?,
             ))
         };
-        let (rule_action, authorizer, http_handler) = load().map_err(|e| crash(&e))?;
-        Ok(Self { store, rule_action, authorizer, http_handler })
+        let (rule_action, authorizer, enhanced_authorizer, http_handler) =
+            load().map_err(|e| crash(&e))?;
+        Ok(Self { store, rule_action, authorizer, enhanced_authorizer, http_handler })
     }
 }
 

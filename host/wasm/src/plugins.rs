@@ -17,10 +17,11 @@ use crate::pool::Pool;
 use crate::ports::Ports;
 use crate::worlds::adapter::PluginHttpHandler;
 use crate::worlds::authorizer::PluginAuthorizer;
+use crate::worlds::enhanced_authorizer::PluginEnhancedAuthorizer;
 use crate::worlds::rule_action::PluginAction;
 use gnomon_core::actions::Action;
 use gnomon_core::adapter::HttpHandler;
-use gnomon_core::auth::Authorizer;
+use gnomon_core::auth::{Authorizer, EnhancedAuthorizer};
 use gnomon_core::ids::PluginName;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -62,7 +63,7 @@ pub struct PluginStatus {
     pub version: String,
     /// One line, from its manifest.
     pub description: String,
-    /// `rule-action`, `authorizer`, `http-handler`.
+    /// `rule-action`, `authorizer`, `enhanced-authorizer`, `http-handler`.
     pub handlers: Vec<&'static str>,
     /// Its HTTP listener.
     pub listen: Option<ListenConfig>,
@@ -139,6 +140,12 @@ impl Plugins {
     pub fn authorizer(&self, name: &PluginName) -> Option<Arc<dyn Authorizer>> {
         let plugin = self.plugins.get(name)?;
         Some(Arc::new(PluginAuthorizer::new(&plugin.pool, plugin.cpu_ms)?))
+    }
+
+    /// The plugin as an authorizer of authentication methods.
+    pub fn enhanced_authorizer(&self, name: &PluginName) -> Option<Arc<dyn EnhancedAuthorizer>> {
+        let plugin = self.plugins.get(name)?;
+        Some(Arc::new(PluginEnhancedAuthorizer::new(&plugin.pool, plugin.cpu_ms)?))
     }
 
     /// The plugin as the answerer of HTTP requests; its listener is in [`Plugins::list`].

@@ -12,7 +12,8 @@
 //! REST calls (`gnomon-api`).
 
 use super::distinguished_name;
-use super::{Authorizer, AuthorizerRequest, AuthorizerResponse, Credentials, Identity, Refusal};
+use super::{Authorizer, AuthorizerRequest, AuthorizerResponse, Credentials};
+use super::{EnhancedAuthorizer, Identity, Refusal};
 use crate::ids::{CertificateId, ClientId, PolicyName, Principal, ThingName};
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
 use crate::registry::{Certificate, CertificateStatus, Registry, RegistryError, certificate_id};
@@ -25,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long a custom authorizer may take. Source: AWS IoT, "Custom authentication".
-const AUTHORIZER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const AUTHORIZER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest time that a connection is let in for without being looked at again.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -63,6 +64,8 @@ pub struct Authorizers {
     pub by_name: BTreeMap<Arc<str>, CustomAuthorizer>,
     /// The one for clients that have no other credential and name none.
     pub default: Option<Arc<str>>,
+    /// By authentication method (MQTT 5.0, 4.12).
+    pub by_method: BTreeMap<Arc<str>, Arc<dyn EnhancedAuthorizer>>,
 }
 
 /// Decides who a connection is; clones share everything.
@@ -70,7 +73,7 @@ pub struct Authorizers {
 pub struct Authenticator {
     registry: Registry,
     clock: Arc<dyn Clock>,
-    authorizers: Arc<Authorizers>,
+    pub(super) authorizers: Arc<Authorizers>,
 }
 
 /// How a connection is to be authenticated.
@@ -359,7 +362,7 @@ impl Authenticator {
             .map_err(|problem| Refusal::NotAuthenticated(format!("authorizer {name} {problem}")))
     }
 
-    fn check_response(
+    pub(super) fn check_response(
         &self,
         name: &str,
         response: &AuthorizerResponse,
@@ -413,7 +416,10 @@ impl Authenticator {
 }
 
 /// The identity, if its permissions let the client connect under its id.
-fn check_connect(identity: Identity, client_id: Option<&ClientId>) -> Result<Identity, Refusal> {
+pub(super) fn check_connect(
+    identity: Identity,
+    client_id: Option<&ClientId>,
+) -> Result<Identity, Refusal> {
     let Some(client_id) = client_id else { return Ok(identity) };
     let (action, resource) = (Action::Connect, Resource::Client(client_id.as_str()));
     if identity.permissions.allows(action, resource) {

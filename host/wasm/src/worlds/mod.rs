@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod authorizer;
+pub mod enhanced_authorizer;
 pub mod rule_action;
 
 use crate::bindings::host::types::Endpoint;

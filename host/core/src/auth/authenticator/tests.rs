@@ -105,6 +105,7 @@ async fn setup(default_authorizer: bool) -> Setup {
     let authorizers = Authorizers {
         by_name: [("obedient".into(), obedient)].into(),
         default: default_authorizer.then(|| "obedient".into()),
+        ..Authorizers::default()
     };
     let authenticator = Authenticator::new(registry.clone(), clock.clone(), authorizers);
     Setup { registry, clock, store, authenticator, device: certificate.id }
@@ -271,7 +272,7 @@ async fn a_signed_url_goes_to_whoever_checks_signatures() {
     let authenticator = Authenticator::new(
         setup.registry.clone(),
         setup.clock.clone(),
-        Authorizers { by_name: [(SIGNATURES.into(), checker)].into(), default: None },
+        Authorizers { by_name: [(SIGNATURES.into(), checker)].into(), ..Authorizers::default() },
     );
     let result = authenticator.authenticate(&signed(query)).await;
     check_refused(result, "NotAuthenticated", "no such user");
