@@ -165,8 +165,11 @@ async fn gateway(limits: &Limits) -> Arc<Shared> {
     });
     registry.create_policy(&PolicyName::parse("Tests").unwrap(), POLICY).await.unwrap();
     let custom = CustomAuthorizer { authorizer: Arc::new(OneUser), token_key_name: None };
-    let authorizers =
-        Authorizers { by_name: [("users".into(), custom)].into(), default: Some("users".into()) };
+    let authorizers = Authorizers {
+        by_name: [("users".into(), custom)].into(),
+        default: Some("users".into()),
+        ..Authorizers::default()
+    };
 
     let journal = Box::new(MemoryJournal::open(&Default::default()));
     let Opened { broker, committer, recovered } =

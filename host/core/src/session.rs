@@ -350,6 +350,8 @@ impl Session {
         };
         match &self.phase {
             Phase::Active(_) => self.close(now, Reason::NotAuthorized, None),
+            // Ended meanwhile: what it left stays.
+            Phase::Closed(_) => {}
             _ => self.refuse(reason, None),
         }
     }

@@ -15,7 +15,7 @@ const CHALLENGE: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
 const FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                      p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
-fn configured(users: serde_json::Value) -> Result<ScramAuthorizer, String> {
+fn configured(users: &serde_json::Value) -> Result<ScramAuthorizer, String> {
     MockHost::new().set_secret("salt", &[7; 16]);
     let config = json!({ "salt_secret": "salt", "users": users });
     ScramAuthorizer::new(serde_json::from_value(config).unwrap())
@@ -23,7 +23,7 @@ fn configured(users: serde_json::Value) -> Result<ScramAuthorizer, String> {
 
 fn plugin() -> ScramAuthorizer {
     configured(
-        json!({ "user": { "verifier": VERIFIER, "policies": [{ "Version": "2012-10-17" }] } }),
+        &json!({ "user": { "verifier": VERIFIER, "policies": [{ "Version": "2012-10-17" }] } }),
     )
     .unwrap()
 }
@@ -124,10 +124,10 @@ fn refuses_malformed_first_messages() {
 fn refuses_a_configuration_that_would_tell_who_exists() {
     let user = |verifier: &str| json!({ "verifier": verifier, "policies": ["{}"] });
     let other = VERIFIER.replace("4096", "8192");
-    assert!(configured(json!({ "a": user(VERIFIER), "b": user(&other) })).is_err());
+    assert!(configured(&json!({ "a": user(VERIFIER), "b": user(&other) })).is_err());
     for verifier in ["pencil", &VERIFIER.replace("4096", "1"), &VERIFIER.replace("W22Z", "")] {
-        assert!(configured(json!({ "a": user(verifier) })).is_err(), "{verifier}");
+        assert!(configured(&json!({ "a": user(verifier) })).is_err(), "{verifier}");
     }
-    assert!(configured(json!({ "a b": user(VERIFIER) })).is_err(), "no principal");
-    assert!(configured(json!({})).is_err(), "nobody");
+    assert!(configured(&json!({ "a b": user(VERIFIER) })).is_err(), "no principal");
+    assert!(configured(&json!({})).is_err(), "nobody");
 }

@@ -557,6 +557,17 @@ fn a_qos_2_message_is_published_once_however_often_it_comes() {
 }
 
 #[test]
+fn a_refusal_that_comes_behind_the_end_changes_nothing() {
+    let mut bench = Bench::connected(connect(Version::V5));
+    bench.session.handle_lost(bench.now());
+    bench.outputs();
+    let refusal = Refusal::NotAuthorized("too late".into());
+    bench.session.handle_refused(bench.now(), &refusal);
+    bench.expect(&[]);
+    assert!(bench.session.end(bench.now()).left.is_some(), "will and session are gone");
+}
+
+#[test]
 fn a_request_on_a_reserved_topic_is_not_retained() {
     let mut bench = Bench::connected(connect(Version::V5));
     for (topic, expected) in
