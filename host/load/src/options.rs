@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Options {
-    /// Where the broker is: mqtt://HOST[:1883] or mqtts://HOST[:8883].
+    /// Where the broker is: mqtt://HOST:PORT or mqtts://HOST:PORT; without PORT 1883 or 8883.
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     pub url: String,
     /// CA certificates that sign the broker's, PEM; without it those of the system hold.

@@ -8,6 +8,15 @@ use std::process::{Command, ExitCode};
 /// Version of cargo-deny that is installed under `target/tools` when there is none.
 const CARGO_DENY: &str = "0.20.2";
 
+/// Version of cargo-fuzz that is installed there.
+const CARGO_FUZZ: &str = "0.13.2";
+
+/// The fuzzers in `tests/fuzz`.
+const FUZZERS: [&str; 3] = ["codec", "session", "topic"];
+
+/// How long each is tried; to find something, run one for longer.
+const FUZZ_SECONDS: u32 = 10;
+
 fn main() -> ExitCode {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for check in CHECKS {
@@ -37,6 +46,7 @@ const CHECKS: &[Check] = &[
     },
     Check { name: "tests", run: |at| cargo(at, &["test", "--workspace"]) },
     Check { name: "docs", run: docs },
+    Check { name: "fuzzers", run: fuzz },
     Check { name: "licences and sources of dependencies", run: deny },
 ];
 
@@ -51,21 +61,40 @@ fn docs(workspace: &Path) -> Result<(), String> {
     run(workspace, command)
 }
 
-fn deny(workspace: &Path) -> Result<(), String> {
-    let tools = workspace.join("target/tools");
-    let mut binary = PathBuf::from("cargo-deny");
-    if Command::new(&binary).arg("--version").output().is_err() {
-        binary = tools.join("bin/cargo-deny");
-        if !binary.exists() {
-            let root = tools.display().to_string();
-            let version = format!("cargo-deny@{CARGO_DENY}");
-            cargo(workspace, &["install", "--locked", "--debug", "--root", &root, &version])?;
-        }
+fn fuzz(workspace: &Path) -> Result<(), String> {
+    let binary = tool(workspace, "cargo-fuzz", CARGO_FUZZ)?;
+    for fuzzer in FUZZERS {
+        let mut command = Command::new(&binary);
+        command.args(["run", "--fuzz-dir", "tests/fuzz", fuzzer, "--"]);
+        command.arg(format!("-max_total_time={FUZZ_SECONDS}")).arg("-verbosity=0");
+        // The sanitizer's flags are unstable; the toolchain stays the one that is pinned.
+        command.env("RUSTC_BOOTSTRAP", "1");
+        run(workspace, command)?;
     }
-    let mut command = Command::new(binary);
+    Ok(())
+}
+
+fn deny(workspace: &Path) -> Result<(), String> {
+    let mut command = Command::new(tool(workspace, "cargo-deny", CARGO_DENY)?);
     // Advisories need a database from the network: run `cargo deny check` for them.
     command.args(["check", "bans", "licenses", "sources"]);
     run(workspace, command)
+}
+
+/// The program, from PATH or from `target/tools`, where it is installed when it is missing.
+fn tool(workspace: &Path, name: &str, version: &str) -> Result<PathBuf, String> {
+    let binary = PathBuf::from(name);
+    if Command::new(&binary).arg("--version").output().is_ok() {
+        return Ok(binary);
+    }
+    let tools = workspace.join("target/tools");
+    let binary = tools.join("bin").join(name);
+    if !binary.exists() {
+        let root = tools.display().to_string();
+        let package = format!("{name}@{version}");
+        cargo(workspace, &["install", "--locked", "--debug", "--root", &root, &package])?;
+    }
+    Ok(binary)
 }
 
 const CARGO: &str = match option_env!("CARGO") {
