@@ -210,7 +210,8 @@ async fn serve(
         .map_err(|error| StartError::Broker(Box::new(error)))?;
     let plans = config.listeners()?;
     let authenticator = authenticator(config, world, &registry, &keys, &plugins)?;
-    let loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback();
+    // Behind a load balancer everybody comes from loopback.
+    let loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback() && !plan.proxy_protocol;
     let api = Arc::new(Api::new(Services {
         account: world.account.clone(),
         limits: world.limits.clone(),

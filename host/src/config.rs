@@ -21,8 +21,7 @@ pub struct Config {
     pub account: AccountConfig,
     /// Bounds; see `gnomon limits`.
     pub limits: Limits,
-    /// Threads that MQTT connections run on. Default: half of the machine's processors, at least 1;
-    /// one serves some 100,000 messages a second.
+    /// Threads that MQTT connections run on. Default: half of the machine's processors, at least 1.
     pub connection_threads: Option<NonZeroUsize>,
     /// Listeners by name. The three that are there by default (`mqtt`, `https`, `api`) can be
     /// changed or switched off (`enabled = false`) by name.

@@ -2,8 +2,8 @@
 //!
 //! In: [`ListenerConfig`]. Out: `connection::serve`, `http::serve`, one task per connection, all
 //! tracked. Bounds: `connections_max` and `connects_per_second` per listener (more wait in the
-//! kernel's backlog), 10 s for the PROXY header, 10 s for the TLS handshake. A listener without TLS binds loopback addresses only, unless the operator
-//! says `insecure = true`.
+//! kernel's backlog), 10 s for the PROXY header, 10 s for the TLS handshake. A listener without TLS
+//! binds loopback addresses only, unless the operator says `insecure = true`.
 
 use crate::connection::{self, Connection, Origin};
 use crate::http::{self, Service};
