@@ -64,7 +64,7 @@ fn the_broker_keeps_its_promises() {
 #[track_caller]
 fn assert_objection(disk: Disk, expected: &str) {
     let mut objections = Vec::new();
-    for seed in 0..60 {
+    for seed in 0..SEEDS {
         objections.extend(story::run(seed, disk, false).checker.objections);
         if objections.iter().any(|it| it.contains(expected)) {
             return;

@@ -20,8 +20,8 @@ use std::time::Duration;
 /// Steps of a run.
 const STEPS: usize = 1_500;
 
-/// Rounds in which everything has to come to rest.
-const ROUNDS_MAX: usize = 400;
+/// Rounds in which everything has to come to rest; a window of one takes four for a message.
+const ROUNDS_MAX: usize = 4_000;
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 

@@ -156,7 +156,7 @@ struct Shared {
     index: RwLock<Index>,
     /// Grows with every change of a subscription; an older route may be wrong.
     generation: AtomicU64,
-    retained: Arc<Retained>,
+    retained: Retained,
     log: Log,
     metrics: Arc<Metrics>,
 }
@@ -303,19 +303,22 @@ impl Broker {
             messages_max: limits.retained_messages as usize,
             bytes_max: usize::try_from(limits.retained_bytes).unwrap_or(usize::MAX),
         };
-        let retained = Arc::new(Retained::new(bounds));
-        let (log, committer, mut recovered) =
-            Log::open(journal, bytes_max, retained.clone(), metrics.clone())?;
+        let broker = Self(Arc::new(Shared {
+            index: RwLock::default(),
+            generation: AtomicU64::default(),
+            retained: Retained::new(bounds),
+            log: Log::new(bytes_max),
+            metrics,
+        }));
+        let (committer, mut recovered) = Committer::open(journal, broker.clone())?;
         for (key, bytes) in recovered.take_documents(record::RETAINED) {
             let message = Arc::new(record::read_retained(&key, &bytes)?);
-            if retained.set(&message).is_err() {
-                metrics.retained_refused.increment();
+            if broker.0.retained.set(&message).is_err() {
+                broker.0.metrics.retained_refused.increment();
                 let topic = &message.topic;
                 tracing::warn!(%topic, "retained message not loaded, the limits are lower now");
             }
         }
-        let (index, generation) = (RwLock::default(), AtomicU64::default());
-        let broker = Self(Arc::new(Shared { index, generation, retained, log, metrics }));
         Ok(Opened { broker, committer, recovered })
     }
 
@@ -433,7 +436,7 @@ impl Broker {
         }
         for group in &route.groups {
             receivers += 1;
-            if !group.assign(message, |_, _| true, wakes, &mut recipients) {
+            if !group.assign(message, |_| true, wakes, &mut recipients) {
                 self.0.metrics.messages_dropped.increment();
             }
         }
@@ -472,6 +475,31 @@ impl Broker {
 
     fn route(&self, topic: &TopicName) -> Route {
         self.read().route(topic)
+    }
+
+    /// Gives a message that came by a shared subscription to another member; back when there is
+    /// none. One that waits in a session goes to a member that is connected and as durable; when
+    /// the session is over rather to one as durable, else to anyone.
+    fn hand_on(
+        &self,
+        delivery: Delivery,
+        from: &Queue,
+        wakes: &mut Wakes,
+        recipients: &mut Vec<Recipient>,
+    ) -> Result<(), Delivery> {
+        let group = delivery.share.as_ref().and_then(|filter| self.group(filter));
+        let Some(group) = group else { return Err(delivery) };
+        let message = &delivery.message;
+        let as_durable = |to: &Target| from.session().is_none() || to.durable.is_some();
+        let online = |to: &Target| to.inbox.readiness() == Readiness::Online;
+        let is_taken = match from.is_ended() {
+            false => group.assign(message, |to| as_durable(to) && online(to), wakes, recipients),
+            true => {
+                group.assign(message, as_durable, wakes, recipients)
+                    || group.assign(message, |_| true, wakes, recipients)
+            }
+        };
+        if is_taken { Ok(()) } else { Err(delivery) }
     }
 
     /// The group that shares a filter.

@@ -330,8 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             (will.delay_s.min(session_expiry_s), Arc::new(message))
         });
         let opened = shared.clients.open(&opening, now).await;
-        let (client, resumed) =
-            opened.map_err(|occupied| Refusal::Unavailable(occupied.to_string()))?;
+        let (client, resumed) = opened.map_err(|error| Refusal::Unavailable(error.to_string()))?;
         tracing::debug!(%client_id, remote = %credentials.peer, "connected");
         let is_durable = client.queue().session().is_some();
         self.client = Some(client);

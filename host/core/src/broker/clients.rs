@@ -20,13 +20,12 @@ use super::queue::{Queue, QueueBounds, Removal};
 use super::record::{self, RecordError, SessionRecord};
 use super::{Broker, Receiver, Wakes};
 use crate::ids::{ClientId, Principal};
-use crate::message::Message;
+use crate::message::{Message, QoS};
 use crate::metrics::Metrics;
 use crate::packet::Reason;
 use crate::session::Resumable;
 use crate::storage::{Key, Position};
 use crate::time::{Now, Timestamp};
-use crate::topic::TopicFilter;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -163,10 +162,25 @@ pub struct Opening<'a> {
     pub will: Option<(u32, Arc<Message>)>,
 }
 
-/// The earlier connection with the client id does not end; try again.
+/// A client id cannot be had now; try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the client id is still in use by a connection that does not end")]
-pub struct Occupied;
+pub enum OpenError {
+    /// The earlier connection has not ended after five seconds.
+    #[error("the client id is still in use by a connection that does not end")]
+    Occupied,
+    /// The host ends before it could write that the earlier session has ended.
+    #[error("the host ends")]
+    Ending,
+}
+
+/// What [`Clients::open`] waits for before it tries again.
+enum Wait {
+    /// The earlier connection ends.
+    Released(tokio::sync::futures::OwnedNotified),
+    /// It is durable that the earlier session has ended [MQTT-3.1.2-4]: a crash must not bring
+    /// back what the client is told to be gone, it begins its packet identifiers anew.
+    Durable(Position),
+}
 
 impl Clients {
     /// No clients yet.
@@ -234,51 +248,60 @@ impl Clients {
     /// resumed unless the client starts clean or is somebody else.
     ///
     /// # Errors
-    /// [`Occupied`] when the earlier connection does not end within five seconds.
+    /// See [`OpenError`]. When it is cancelled, nothing of the client stays.
     pub async fn open(
         &self,
         opening: &Opening<'_>,
         now: Now,
-    ) -> Result<(Client, Option<Resumable>), Occupied> {
+    ) -> Result<(Client, Option<Resumable>), OpenError> {
         loop {
-            let released = match self.try_open(opening, now) {
-                Ok((opened, ended)) => {
-                    // [MQTT-3.1.2-4] a crash must not bring back what the client is told to be
-                    // gone: it begins its packet identifiers anew.
-                    if ended > self.committed() {
-                        self.0.broker.log().wait(ended).await;
-                    }
-                    return Ok(opened);
+            match self.try_open(opening, now) {
+                Ok(opened) => return Ok(opened),
+                Err(Wait::Released(released)) => {
+                    let released = tokio::time::timeout(TAKEOVER_TIMEOUT, released);
+                    released.await.map_err(|_| OpenError::Occupied)?;
                 }
-                Err(released) => released,
-            };
-            tokio::time::timeout(TAKEOVER_TIMEOUT, released).await.map_err(|_| Occupied)?;
+                Err(Wait::Durable(ended)) => {
+                    if !self.0.broker.log().wait(ended).await {
+                        return Err(OpenError::Ending);
+                    }
+                }
+            }
         }
     }
 
-    /// As [`Clients::open`], without waiting: the error is to be waited for before trying again,
-    /// the position, at which an earlier session has ended, before the client is told.
+    /// As [`Clients::open`], without waiting.
     fn try_open(
         &self,
         opening: &Opening<'_>,
         now: Now,
-    ) -> Result<((Client, Option<Resumable>), Position), tokio::sync::futures::OwnedNotified> {
+    ) -> Result<(Client, Option<Resumable>), Wait> {
         let client_id = opening.client_id;
         let mut entries = self.entries();
         if let Some(Entry::Live { queue, released }) = entries.by_id.get(client_id) {
             // Made before the other side can notify: nothing is missed.
             let released = released.clone().notified_owned();
             queue.stop(Reason::SessionTakenOver);
-            return Err(released);
+            return Err(Wait::Released(released));
         }
-        let (parked, version, ended) = match entries.remove(client_id) {
+        let (parked, version) = match entries.remove(client_id) {
+            // It belongs to whoever made it: its messages are not for another principal.
+            Some(Entry::Parked(parked))
+                if opening.clean_start || parked.record.principal.as_ref() != opening.principal =>
+            {
+                let ended = self.discard(&mut entries, client_id, *parked, now);
+                return Err(Wait::Durable(ended));
+            }
             Some(Entry::Parked(parked)) => {
                 let version = parked.version.wrapping_add(1);
-                let (parked, ended) = self.keep_wanted(opening, *parked, now);
-                (parked, version, ended)
+                (Some(parked), version)
             }
-            Some(Entry::Gone { version, ended, .. }) => (None, version.wrapping_add(1), ended),
-            Some(Entry::Live { .. }) | None => (None, 0, Position::default()),
+            Some(Entry::Gone { version, until, ended }) if ended > self.committed() => {
+                entries.insert(client_id, Entry::Gone { version, until, ended });
+                return Err(Wait::Durable(ended));
+            }
+            Some(Entry::Gone { version, .. }) => (None, version.wrapping_add(1)),
+            Some(Entry::Live { .. }) | None => (None, 0),
         };
         let (queue, receiver, record, resumable) = self.session(opening, parked);
         if let Some(record) = &record {
@@ -306,29 +329,14 @@ impl Clients {
             scans: VecDeque::new(),
         };
         client.events().connected(&self.0.broker, now.wall, opening.ip, version);
-        Ok(((client, resumable), ended))
-    }
-
-    /// The session that was left, unless the client starts clean or is somebody else: it belongs
-    /// to whoever made it, and its messages are not for another principal.
-    fn keep_wanted(
-        &self,
-        opening: &Opening<'_>,
-        parked: Parked,
-        now: Now,
-    ) -> (Option<Parked>, Position) {
-        let is_own = parked.record.principal.as_ref() == opening.principal;
-        if is_own && !opening.clean_start {
-            return (Some(parked), Position::default());
-        }
-        (None, self.discard(opening.client_id, &parked, now.wall))
+        Ok((client, resumable))
     }
 
     /// The session that goes on, or a new one.
     fn session(
         &self,
         opening: &Opening<'_>,
-        parked: Option<Parked>,
+        parked: Option<Box<Parked>>,
     ) -> (Arc<Queue>, Receiver, Option<SessionRecord>, Option<Resumable>) {
         let Opening { client_id, principal, session_expiry_s: expiry_s, .. } = *opening;
         let will = opening.will.clone();
@@ -375,9 +383,7 @@ impl Clients {
                     if parked.expires_at.is_some_and(|at| at <= now.instant) {
                         // Still under the lock, so that a client that comes back does not have
                         // the record of its new session removed.
-                        let ended = self.discard(&client_id, &parked, now.wall);
-                        entries.forget(&client_id, parked.version, now.instant, ended);
-                        drop(entries);
+                        self.discard(&mut entries, &client_id, *parked, now);
                         continue;
                     }
                     parked.will_at = None;
@@ -420,9 +426,7 @@ impl Clients {
                     return false;
                 };
                 parked.record.will.take_if(|_| prevent_will);
-                let ended = self.discard(client_id, &parked, now.wall);
-                entries.forget(client_id, parked.version, now.instant, ended);
-                drop(entries);
+                self.discard(&mut entries, client_id, *parked, now);
                 true
             }
             _ => false,
@@ -468,27 +472,71 @@ impl Clients {
         entries.by_id.len() - entries.live - entries.gone
     }
 
-    /// The end of a session: a will that waits is due now [MQTT-3.1.2-10].
-    fn discard(&self, client_id: &ClientId, parked: &Parked, now: Timestamp) -> Position {
-        if let Some((_, will)) = &parked.record.will
-            && parked.will_at.is_some()
+    /// Ends a session without connection; a will that waits is due now [MQTT-3.1.2-10]. Returns
+    /// when that is durable.
+    fn discard(
+        &self,
+        entries: &mut Entries,
+        client_id: &ClientId,
+        parked: Parked,
+        now: Now,
+    ) -> Position {
+        let Parked { queue, receiver, record, version, will_at, .. } = parked;
+        if let Some((_, will)) = record.will
+            && will_at.is_some()
         {
-            self.publish_will(will, now);
+            self.publish_will(&will, now.wall);
         }
-        self.end(client_id, parked.record.number, &parked.receiver.subscribed())
+        let ended = self.end(client_id, &queue, receiver, Some(record.number));
+        entries.forget(client_id, version, now.instant, ended);
+        ended
     }
 
-    /// Removes a durable session from the journal.
+    /// Ends a session: what others may have instead is handed on, a durable one leaves the
+    /// journal. Returns when that is durable.
     fn end(
         &self,
         client_id: &ClientId,
-        number: SessionNumber,
-        filters: &[TopicFilter],
+        queue: &Queue,
+        receiver: Receiver,
+        number: Option<SessionNumber>,
     ) -> Position {
+        let filters = if number.is_some() { receiver.subscribed() } else { Vec::new() };
+        // It leaves its groups, so that nothing comes back to it.
+        drop(receiver);
+        queue.end();
+        self.hand_on(queue);
+        let Some(number) = number else { return Position::default() };
         let mut documents = vec![(record::session_key(client_id), None)];
         let keys = filters.iter().map(|filter| record::subscription_key(number, filter));
         documents.extend(keys.map(|key| (key, None)));
         self.write(documents, Some(Event::Ended(number)))
+    }
+
+    /// Gives what a session got by shared subscriptions to other members, unless only this client
+    /// can have it: a QoS 2 message that it may have got waits for it [MQTT-4.8.2-4] or goes with
+    /// its session [MQTT-4.8.2-5].
+    fn hand_on(&self, queue: &Queue) {
+        let mut wakes = Wakes::default();
+        queue.hand_on(|delivery| {
+            let is_sent_once = delivery.dup && delivery.qos == QoS::ExactlyOnce;
+            if delivery.share.is_none() || is_sent_once {
+                return Some(delivery);
+            }
+            let id = delivery.packet_id;
+            let mut recipients = Vec::new();
+            if let Err(delivery) =
+                self.0.broker.hand_on(delivery, queue, &mut wakes, &mut recipients)
+            {
+                return Some(delivery).filter(|it| it.qos > QoS::AtMostOnce);
+            }
+            let own = queue.session().zip(id);
+            let event = own.map(|(session, id)| Event::Acknowledged(session, id));
+            if event.is_some() || !recipients.is_empty() {
+                self.0.broker.log().append(LogEntry { recipients, event, ..LogEntry::default() });
+            }
+            None
+        });
     }
 
     fn publish_will(&self, will: &Message, now: Timestamp) {

@@ -111,12 +111,19 @@ struct Shared {
     waiting: Mutex<Waiting>,
     work: Condvar,
     /// For those who wait without a queue of their own.
-    committed: watch::Sender<Position>,
+    progress: watch::Sender<Progress>,
     /// The same, for the message path.
     committed_now: AtomicU64,
     bytes_max: usize,
     /// Bytes that wait for the disk, those of a commit that is under way too.
     bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Progress {
+    committed: Position,
+    /// Nobody commits any more.
+    is_over: bool,
 }
 
 #[derive(Default)]
@@ -127,11 +134,11 @@ struct Waiting {
 }
 
 impl Log {
-    fn new(bytes_max: usize) -> Self {
+    pub(in crate::broker) fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
             work: Condvar::new(),
-            committed: watch::channel(Position::default()).0,
+            progress: watch::Sender::default(),
             committed_now: AtomicU64::new(0),
             bytes_max,
             bytes: AtomicU64::new(0),
@@ -162,10 +169,11 @@ impl Log {
         Position(self.0.committed_now.load(Ordering::Acquire))
     }
 
-    /// Waits until the log has come to the position; false when it is closed before.
+    /// Waits until the log has come to the position; false when it never will.
     pub async fn wait(&self, position: Position) -> bool {
-        let mut committed = self.0.committed.subscribe();
-        committed.wait_for(|committed| *committed >= position).await.is_ok()
+        let mut progress = self.0.progress.subscribe();
+        let seen = progress.wait_for(|it| it.is_over || it.committed >= position).await;
+        seen.is_ok_and(|it| it.committed >= position)
     }
 
     /// Commits what waits and ends the committer.

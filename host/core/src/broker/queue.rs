@@ -1,7 +1,8 @@
 //! The queue of one client: messages on their way from the broker to its connection.
 //!
 //! In: [`Inbox::deliver`], from any thread. Out: [`Queue::poll_event`] and [`Queue::take`], by the
-//! one connection task that owns the client. It outlives the connection of a persistent session.
+//! one connection task that owns the client. It outlives the connection of a persistent session,
+//! and ends with the session ([`Queue::end`]).
 //! Bound: `messages_max` and `bytes_max`; when full a new message is dropped for this client,
 //! counted and, once per fill, logged. While nothing waits it holds no buffer.
 
@@ -49,6 +50,8 @@ struct State {
     wants_deliveries: bool,
     /// No connection reads: only what is worth keeping is taken.
     is_parked: bool,
+    /// The session is over: nothing is taken any more.
+    is_ended: bool,
     is_overflowing: bool,
     tick: bool,
     permissions: bool,
@@ -157,21 +160,47 @@ impl Queue {
         fits
     }
 
-    /// Takes a message for which there was [`Queue::reserve`], now that it is durable.
-    pub fn push_durable(&self, delivery: Delivery, wakes: &mut Wakes) {
+    /// Takes a message for which there was [`Queue::reserve`], now that it is durable; gives it
+    /// back when the session has ended.
+    pub(super) fn push_durable(
+        &self,
+        delivery: Delivery,
+        wakes: &mut Wakes,
+    ) -> Result<(), Delivery> {
         let mut state = self.state();
         state.reserved = state.reserved.saturating_sub(1);
+        if state.is_ended {
+            return Err(delivery);
+        }
         push(&mut state, delivery, wakes);
+        Ok(())
     }
 
-    /// Takes out what `take` says, e.g. what others can have instead.
-    pub(super) fn remove(&self, take: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    /// Goes through what waits: `hand_on` keeps what nobody else takes. The queue is not locked
+    /// meanwhile; what comes then stays behind what is kept.
+    pub(super) fn hand_on(&self, hand_on: impl FnMut(Delivery) -> Option<Delivery>) {
+        let waiting = {
+            let mut state = self.state();
+            let waiting = std::mem::take(&mut state.deliveries);
+            state.bytes -= waiting.iter().map(size).sum::<usize>();
+            waiting
+        };
+        let kept: VecDeque<_> = waiting.into_iter().filter_map(hand_on).collect();
         let mut state = self.state();
-        let deliveries = std::mem::take(&mut state.deliveries);
-        let (taken, left): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(take);
-        state.bytes -= taken.iter().map(size).sum::<usize>();
-        state.deliveries = left.into();
-        taken
+        state.bytes += kept.iter().map(size).sum::<usize>();
+        let came = std::mem::replace(&mut state.deliveries, kept);
+        state.deliveries.extend(came);
+    }
+
+    /// The session is over: from now on nothing is taken. A publisher may not know that yet, and
+    /// what it meant for this queue is nobody's, or another member's of the group it came by.
+    pub(super) fn end(&self) {
+        self.state().is_ended = true;
+    }
+
+    /// True when the session is over.
+    pub(super) fn is_ended(&self) -> bool {
+        self.state().is_ended
     }
 
     /// Puts back what a restarted host found in the log, whatever the bounds are now.
@@ -198,6 +227,9 @@ impl Queue {
 
     /// Counts the bytes in, or the message as dropped.
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {
+        if state.is_ended {
+            return false;
+        }
         if self.fits(state, bytes) {
             state.bytes += bytes;
             return true;
@@ -239,8 +271,9 @@ impl Queue {
         self.signal(|state| state.permissions = true);
     }
 
-    /// No connection reads from now on: QoS 0 messages are no longer taken, and those that wait go.
-    /// What was sent and not acknowledged comes first again.
+    /// No connection reads from now on: QoS 0 messages are no longer taken, and those that wait go,
+    /// unless another member of a group may have them. What was sent and not acknowledged comes
+    /// first again.
     pub(super) fn park(&self, unacknowledged: VecDeque<Delivery>) {
         let mut state = self.state();
         state.is_parked = true;
@@ -248,7 +281,7 @@ impl Queue {
         state.stop = None;
         let mut bytes = 0;
         state.deliveries.retain(|delivery| {
-            let is_kept = delivery.qos > QoS::AtMostOnce;
+            let is_kept = delivery.qos > QoS::AtMostOnce || delivery.share.is_some();
             bytes += if is_kept { 0 } else { size(delivery) };
             is_kept
         });
@@ -302,7 +335,8 @@ impl Inbox for Queue {
 
     fn readiness(&self) -> Readiness {
         let state = self.state();
-        if state.deliveries.len() + state.reserved >= self.bounds.messages_max as usize {
+        let messages = state.deliveries.len() + state.reserved;
+        if state.is_ended || messages >= self.bounds.messages_max as usize {
             Readiness::Full
         } else if state.is_parked {
             Readiness::Offline

@@ -55,7 +55,7 @@ impl Group {
     pub(super) fn assign(
         &self,
         message: &Arc<Message>,
-        may_take: impl Fn(Slot, &Target) -> bool,
+        may_take: impl Fn(&Target) -> bool,
         wakes: &mut Wakes,
         recipients: &mut Vec<Recipient>,
     ) -> bool {
@@ -65,8 +65,8 @@ impl Group {
         let turns = |wanted: Readiness| (0..count).map(move |turn| (turn, wanted));
         for (turn, wanted) in turns(Readiness::Online).chain(turns(Readiness::Offline)) {
             let position = (*next + turn) % count;
-            let (slot, target) = &list[position];
-            if !may_take(*slot, target) || target.inbox.readiness() != wanted {
+            let (_, target) = &list[position];
+            if !may_take(target) || target.inbox.readiness() != wanted {
                 continue;
             }
             // No Local is not for shared subscriptions [MQTT-3.8.3-4].

@@ -8,9 +8,7 @@ use crate::broker::presence::Connected;
 use crate::broker::queue::Queue;
 use crate::broker::record::{self, SessionRecord};
 use crate::broker::retained::Place;
-use crate::broker::{
-    Delivery, Publication, Published, Readiness, Receiver, RouteCache, Target, Wakes,
-};
+use crate::broker::{Delivery, Publication, Published, Receiver, RouteCache, Wakes};
 use crate::ids::{ClientId, Principal};
 use crate::message::{Message, QoS, SubscriptionId};
 use crate::packet::{PacketId, Reason, RetainHandling, SubscribeOptions};
@@ -234,19 +232,16 @@ impl Client {
         if let Some((_, will)) = left.will.take_if(|(delay_s, _)| *delay_s == 0 || !is_kept) {
             self.clients.publish_will(&will, now.wall);
         }
-        self.hand_on(&receiver, &mut left, is_kept);
+        self.queue.park(left.unacknowledged);
         let record = self.record.take();
         if !is_kept {
-            let ended = record
-                .map(|record| self.clients.end(&self.id, record.number, &receiver.subscribed()));
-            // Outside the lock of the clients: many subscriptions take their time.
-            drop(receiver);
-            let ended = ended.unwrap_or_default();
+            let number = record.map(|record| record.number);
+            let ended = self.clients.end(&self.id, &self.queue, receiver, number);
             self.clients.entries().forget(&self.id, self.version, now.instant, ended);
             return; // `drop` tells the next connection.
         }
         let Some(mut record) = record else { return };
-        self.queue.park(left.unacknowledged);
+        self.clients.hand_on(&self.queue);
         record.expiry_s = left.session_expiry_s;
         record.ended_at = Some(now.wall);
         record.will = left.will;
@@ -256,57 +251,6 @@ impl Client {
         let mut entries = self.clients.entries();
         self.clients.write(vec![document], None);
         entries.insert(&self.id, Entry::Parked(Box::new(parked)));
-    }
-
-    /// Gives what came by shared subscriptions to other members, unless only this client can have
-    /// it: a QoS 2 message that it may have got waits for it [MQTT-4.8.2-4] or goes with its
-    /// session [MQTT-4.8.2-5]. A durable message goes to durable sessions only.
-    fn hand_on(&self, receiver: &Receiver, left: &mut Left, is_kept: bool) {
-        let may_leave = |delivery: &Delivery| delivery.share.is_some();
-        let unsent =
-            self.queue.remove(|it| may_leave(it) && (it.qos < QoS::ExactlyOnce || !it.dup));
-        let sent = left.unacknowledged.iter().position(may_leave);
-        if unsent.is_empty() && sent.is_none() {
-            return;
-        }
-        let keep = |delivery: Delivery| self.hand_on_one(receiver, delivery, is_kept).err();
-        let unacknowledged = std::mem::take(&mut left.unacknowledged);
-        left.unacknowledged = unacknowledged
-            .into_iter()
-            .filter_map(|delivery| match may_leave(&delivery) && delivery.qos < QoS::ExactlyOnce {
-                true => keep(delivery),
-                false => Some(delivery),
-            })
-            .collect();
-        // Behind what was sent, before what comes.
-        left.unacknowledged.extend(unsent.into_iter().filter_map(keep));
-    }
-
-    fn hand_on_one(
-        &self,
-        receiver: &Receiver,
-        delivery: Delivery,
-        is_kept: bool,
-    ) -> Result<(), Delivery> {
-        let broker = &self.clients.0.broker;
-        let group = delivery.share.as_ref().and_then(|filter| broker.group(filter));
-        let Some(group) = group else { return Err(delivery) };
-        let session = self.queue.session();
-        let (mut wakes, mut recipients) = (Wakes::default(), Vec::new());
-        let may_take = |slot, target: &Target| {
-            slot != receiver.slot
-                && (session.is_none() || target.durable.is_some())
-                && (!is_kept || target.inbox.readiness() == Readiness::Online)
-        };
-        if !group.assign(&delivery.message, may_take, &mut wakes, &mut recipients) {
-            return Err(delivery);
-        }
-        let own = session.zip(delivery.packet_id);
-        let event = own.map(|(session, id)| Event::Acknowledged(session, id));
-        if event.is_some() || !recipients.is_empty() {
-            broker.log().append(LogEntry { recipients, event, ..LogEntry::default() });
-        }
-        Ok(())
     }
 
     /// Writes documents of a durable session.

@@ -1,16 +1,16 @@
 //! Clients and sessions: takeover, resumption, wills, retained messages, and what a restart keeps.
 
 use super::*;
-use crate::broker::log::Committer;
+use crate::broker::log::{Committer, Recipient};
 use crate::broker::queue::QueueEvent;
 use crate::broker::{Delivery, Opened, Published};
 use crate::limits::Limits;
 use crate::message::QoS;
 use crate::packet::{PacketId, RetainHandling, SubscribeOptions};
 use crate::session::Left;
-use crate::storage::{Durability, MemoryDisk, MemoryJournal};
+use crate::storage::{Durability, Journal, MemoryDisk, MemoryJournal};
 use crate::time::{ManualClock, Timestamp};
-use crate::topic::TopicName;
+use crate::topic::{TopicFilter, TopicName};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::Ipv4Addr;
@@ -54,7 +54,7 @@ impl Bed {
     }
 
     /// Nobody commits what it waits for.
-    async fn begin_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), Occupied> {
+    async fn begin_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), OpenError> {
         let client_id = ClientId::parse(wish.id).unwrap();
         let principal = wish.principal.map(Principal::new);
         let opening = Opening {
@@ -69,7 +69,7 @@ impl Bed {
         self.clients.open(&opening, self.now()).await
     }
 
-    async fn try_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), Occupied> {
+    async fn try_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), OpenError> {
         let mut open = pin!(self.begin_open(wish));
         if let Poll::Ready(opened) =
             poll_fn(|context| Poll::Ready(open.as_mut().poll(context))).await
@@ -221,11 +221,87 @@ async fn a_session_is_gone_for_good_when_the_client_is_told_so() {
         let is_told = poll_fn(|cx| Poll::Ready(open.as_mut().poll(cx).is_ready()));
         assert!(!is_told.await, "a crash could bring it back");
     }
+    let mut bed = bed.restart();
+    {
+        let mut open = pin!(bed.begin_open(clean()));
+        poll_fn(|cx| Poll::Ready(open.as_mut().poll(cx).is_ready())).await;
+    }
+    // The client gave up meanwhile.
+    bed.commit();
     let bed = bed.restart();
+    assert!(bed.open("c", 60).await.1.is_none(), "nor does it leave a session");
     let (_client, resumed) = bed.try_open(clean()).await.unwrap();
     assert!(resumed.is_none());
     let bed = bed.restart();
     assert_eq!(bed.publish("a", QoS::AtLeastOnce).receivers, 0);
+}
+
+#[tokio::test]
+async fn a_client_is_not_told_that_a_session_is_gone_when_nobody_writes_that_any_more() {
+    let bed = Bed::new();
+    bed.close(bed.open("c", 60).await.0, left(60));
+    let Bed { clients, committer, clock, .. } = bed;
+    drop(committer);
+    let client_id = ClientId::parse("c").unwrap();
+    let opening = Opening {
+        client_id: &client_id,
+        principal: None,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        session_identifier: 1,
+        clean_start: true,
+        session_expiry_s: 0,
+        will: None,
+    };
+    let refused = clients.open(&opening, Now::of(&clock)).await.err();
+    assert_eq!(refused, Some(OpenError::Ending));
+}
+
+#[tokio::test]
+async fn a_message_that_comes_too_late_for_a_session_goes_to_its_group_or_to_nobody() {
+    let mut bed = Bed::new();
+    let (mut first, _) = bed.open("1", 60).await;
+    bed.subscribe(&mut first, &["$share/g/s", "own"]);
+    let (mut second, _) = bed.open("2", 60).await;
+    // On its way to the log when the session ends.
+    bed.publish("s", QoS::AtLeastOnce);
+    bed.publish("own", QoS::AtLeastOnce);
+    bed.subscribe(&mut second, &["$share/g/s"]);
+    let (queue, session) = (first.queue().clone(), first.queue().session().unwrap());
+    bed.close(first, left(0));
+    // By a publisher that found its receivers before.
+    for share in [Some(filter("$share/g/s")), None] {
+        let delivery =
+            Delivery { share, ..Delivery::new(message("s", QoS::AtLeastOnce), QoS::AtLeastOnce) };
+        assert!(!queue.reserve(&delivery), "whoever asks is told");
+        let recipients = vec![Recipient { session, queue: queue.clone(), delivery }];
+        bed.broker.log().append(LogEntry { recipients, ..LogEntry::default() });
+    }
+    bed.commit();
+    let taken = second.queue().take(9);
+    assert_eq!(packet_ids(&taken), [1, 2]);
+    assert!(taken.iter().all(|it| it.message.topic.as_str() == "s"));
+    for delivery in &taken {
+        second.happened(Event::Acknowledged, delivery.packet_id.unwrap());
+    }
+    bed.commit();
+    let records = MemoryJournal::open(&bed.disk).records(0, 9).unwrap();
+    assert!(records.is_empty(), "nothing is kept for a session that is gone");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_without_a_client_hands_on_what_it_kept() {
+    let mut bed = Bed::new();
+    let (mut first, _) = bed.open("1", 5).await;
+    bed.subscribe(&mut first, &["$share/g/s"]);
+    bed.close(first, left(5));
+    bed.publish("s", QoS::AtLeastOnce);
+    bed.commit();
+    // Not as durable, and better than nobody.
+    let (mut second, _) = bed.open("2", 0).await;
+    bed.subscribe(&mut second, &["$share/g/s"]);
+    assert_eq!(topics(&second).len(), 0);
+    bed.advance(5);
+    assert_eq!(topics(&second), ["s"]);
 }
 
 #[tokio::test]

@@ -7,12 +7,10 @@
 use super::live::{ITEM_BYTES, Live, Number, Use};
 use super::recovery::{self, Recovered};
 use super::{Entry, Log, Recipient, SessionNumber};
-use crate::broker::Wakes;
 use crate::broker::queue::Queue;
 use crate::broker::record::{self, MessageRecord, Op};
-use crate::broker::retained::Retained;
+use crate::broker::{Broker, Delivery, Wakes};
 use crate::message::Message;
-use crate::metrics::Metrics;
 use crate::storage::{Commit, Journal, Position, StoreError};
 use std::collections::HashSet;
 use std::error::Error;
@@ -39,15 +37,13 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// The only writer of the journal.
 pub struct Committer {
-    log: Log,
     journal: Box<dyn Journal>,
     live: Live,
     /// Grows with every message; the order in which a session gets what was kept.
     next_sequence: u64,
     /// A batch that is applied and not known to be durable.
     pending: Option<Pending>,
-    retained: Arc<Retained>,
-    metrics: Arc<Metrics>,
+    broker: Broker,
 }
 
 struct Pending {
@@ -60,34 +56,24 @@ struct Pending {
     is_doubtful: bool,
 }
 
-impl Log {
-    /// Opens the log over what the journal has; the committer is to be run by the caller, on a
-    /// thread of its own.
+impl Committer {
+    /// Opens the broker's log over what the journal has; the committer is to be run by the caller,
+    /// on a thread of its own.
     ///
     /// # Errors
     /// The journal cannot be read, or has a record of another version.
     pub(in crate::broker) fn open(
         journal: Box<dyn Journal>,
-        bytes_max: usize,
-        retained: Arc<Retained>,
-        metrics: Arc<Metrics>,
-    ) -> Result<(Self, Committer, Recovered), Box<dyn Error + Send + Sync>> {
+        broker: Broker,
+    ) -> Result<(Self, Recovered), Box<dyn Error + Send + Sync>> {
         let (live, next_sequence, recovered) = recovery::read(&*journal)?;
-        let log = Self::new(bytes_max);
-        let committer = Committer {
-            log: log.clone(),
-            journal,
-            live,
-            next_sequence,
-            pending: None,
-            retained,
-            metrics,
-        };
-        Ok((log, committer, recovered))
+        Ok((Self { journal, live, next_sequence, pending: None, broker }, recovered))
     }
-}
 
-impl Committer {
+    fn log(&self) -> &Log {
+        self.broker.log()
+    }
+
     /// Works until the log is closed.
     pub fn run(mut self) {
         let mut delay = RETRY_DELAY_MIN;
@@ -118,16 +104,16 @@ impl Committer {
         if self.pending.is_some() {
             return true;
         }
-        let waiting = self.log.waiting();
+        let waiting = self.log().waiting();
         let idle = |waiting: &mut super::Waiting| waiting.entries.is_empty() && !waiting.is_closed;
-        let waiting = self.log.0.work.wait_while(waiting, idle);
+        let waiting = self.log().0.work.wait_while(waiting, idle);
         !waiting.unwrap_or_else(PoisonError::into_inner).entries.is_empty()
     }
 
     /// Waits before another attempt; false when the log was closed.
     fn pause(&self, delay: Duration) -> bool {
         let open = |waiting: &mut super::Waiting| !waiting.is_closed;
-        let waited = self.log.0.work.wait_timeout_while(self.log.waiting(), delay, open);
+        let waited = self.log().0.work.wait_timeout_while(self.log().waiting(), delay, open);
         !waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
     }
 
@@ -155,7 +141,7 @@ impl Committer {
     fn gather(&mut self) -> Option<Pending> {
         let mut batch = Vec::new();
         let (bytes, position) = {
-            let mut waiting = self.log.waiting();
+            let mut waiting = self.log().waiting();
             let mut bytes = 0;
             while bytes < BATCH_BYTES_MAX
                 && let Some(entry) = waiting.entries.pop_front()
@@ -185,7 +171,7 @@ impl Committer {
             retained.extend(std::mem::take(&mut entry.retained));
             self.apply(entry, &mut record, &mut pending);
         }
-        let documents = retained.iter().map(|topic| self.retained.document(topic));
+        let documents = retained.iter().map(|topic| self.broker.0.retained.document(topic));
         pending.commit.documents.extend(documents);
         self.copy_forward(&mut record);
         self.live.end(record.len());
@@ -197,7 +183,8 @@ impl Committer {
         Some(pending)
     }
 
-    fn apply(&mut self, entry: Entry, record: &mut Vec<u8>, pending: &mut Pending) {
+    fn apply(&mut self, mut entry: Entry, record: &mut Vec<u8>, pending: &mut Pending) {
+        self.redirect(&mut entry.recipients);
         if let Some(event) = entry.event {
             self.live.apply(event);
             record::append(record, &event.into());
@@ -219,6 +206,29 @@ impl Committer {
             && pending.notify.last().is_none_or(|last| !Arc::ptr_eq(last, &queue))
         {
             pending.notify.push(queue);
+        }
+    }
+
+    /// What is for sessions that have ended goes to other members of the groups by which it came,
+    /// or to nobody: it would keep a session that nobody will end.
+    fn redirect(&self, recipients: &mut Vec<Recipient>) {
+        if recipients.iter().any(|recipient| recipient.queue.is_ended()) {
+            let (ended, mut kept): (Vec<_>, Vec<_>) =
+                std::mem::take(recipients).into_iter().partition(|it| it.queue.is_ended());
+            for Recipient { queue, delivery, .. } in ended {
+                self.hand_on_late(delivery, &queue, &mut kept);
+            }
+            *recipients = kept;
+        }
+    }
+
+    /// Gives a message to another member of its group: the session that it is for has ended while
+    /// it was on its way.
+    fn hand_on_late(&self, delivery: Delivery, from: &Queue, recipients: &mut Vec<Recipient>) {
+        let is_shared = delivery.share.is_some();
+        let handed_on = self.broker.hand_on(delivery, from, &mut Wakes::default(), recipients);
+        if is_shared && handed_on.is_err() {
+            self.broker.0.metrics.messages_dropped.increment();
         }
     }
 
@@ -250,16 +260,22 @@ impl Committer {
     /// Tells everyone that the batch is durable.
     fn hand_on(&mut self, pending: Pending) {
         let Pending { position, bytes, deliveries, notify, .. } = pending;
-        self.metrics.log_commits.increment();
-        self.metrics.log_messages.add(deliveries.len() as u64);
+        self.broker.0.metrics.log_commits.increment();
+        self.broker.0.metrics.log_messages.add(deliveries.len() as u64);
         let mut wakes = Wakes::default();
         for Recipient { queue, delivery, .. } in deliveries {
-            queue.push_durable(delivery, &mut wakes);
+            if let Err(late) = queue.push_durable(delivery, &mut wakes) {
+                let mut recipients = Vec::new();
+                self.hand_on_late(late, &queue, &mut recipients);
+                if !recipients.is_empty() {
+                    self.log().append(Entry { recipients, ..Entry::default() });
+                }
+            }
         }
-        let shared = &self.log.0;
+        let shared = &self.log().0;
         shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
         shared.committed_now.store(position.0, Ordering::Release);
-        shared.committed.send_replace(position);
+        shared.progress.send_modify(|it| it.committed = position);
         for queue in notify {
             queue.durable(position, &mut wakes);
         }
@@ -299,6 +315,13 @@ fn copy_live(
         live.insert(session, of, id, bytes);
         Ok(())
     })
+}
+
+/// Nobody waits for a committer that is no more.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.log().0.progress.send_modify(|it| it.is_over = true);
+    }
 }
 
 /// For tests and logs.

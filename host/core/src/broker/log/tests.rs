@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::broker::queue::QueueBounds;
-use crate::broker::retained::{Retained, RetainedBounds};
+use crate::broker::{Broker, Opened};
 use crate::ids::ClientId;
+use crate::limits::Limits;
 use crate::message::{Message, QoS};
 use crate::storage::{Fault, Faults, FaultyJournal, Journal, MemoryDisk, MemoryJournal};
 use crate::time::Timestamp;
@@ -27,10 +28,10 @@ impl Bed {
     fn over(disk: MemoryDisk) -> (Self, Recovered) {
         let faults = Faults::default();
         let journal = FaultyJournal::new(Box::new(MemoryJournal::open(&disk)), faults.clone());
-        let bounds = RetainedBounds { messages_max: 0, bytes_max: 0 };
-        let retained = Arc::new(Retained::new(bounds));
-        let opened = Log::open(Box::new(journal), 1_000, retained, Arc::default());
-        let (log, committer, recovered) = opened.unwrap();
+        let limits = Limits { log_bytes: 1_000, ..Limits::default() };
+        let opened = Broker::open(Box::new(journal), &limits, Arc::default());
+        let Opened { broker, committer, recovered } = opened.unwrap();
+        let log = broker.log().clone();
         let bounds = QueueBounds { messages_max: 60_000, bytes_max: u32::MAX };
         let id = ClientId::parse("c").unwrap();
         let queue = Arc::new(Queue::new(id, Some(SESSION), bounds, Arc::default()));
