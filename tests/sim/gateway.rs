@@ -228,7 +228,7 @@ impl World {
             }
         };
         let opened = Opened {
-            client_id: client_id.clone(),
+            publisher: client.publisher().clone(),
             identity: Identity {
                 principal: None,
                 thing: None,

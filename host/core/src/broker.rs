@@ -31,7 +31,6 @@ use log::{Committer, Entry, Event, Log, Recipient, Recovered, SessionNumber};
 use queue::Queue;
 use retained::{Retained, RetainedBounds};
 use share::Group;
-use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -522,7 +521,8 @@ impl Broker {
 pub struct Receiver {
     broker: Broker,
     slot: Slot,
-    filters: Mutex<HashSet<TopicFilter>>,
+    /// In their order. Most receivers have few, and a table of its own would cost each more.
+    filters: Mutex<Vec<TopicFilter>>,
 }
 
 impl Receiver {
@@ -533,14 +533,26 @@ impl Receiver {
         options: SubscribeOptions,
         id: Option<SubscriptionId>,
     ) -> bool {
-        let is_new = self.filters().insert(filter.clone());
+        let is_new = {
+            let mut filters = self.filters();
+            let place = filters.binary_search(filter);
+            if let Err(place) = place {
+                reserve_one(&mut filters);
+                filters.insert(place, filter.clone());
+            }
+            place.is_err()
+        };
         self.broker.write().subscribe(self.slot, filter, options, id);
         is_new
     }
 
     /// Removes the subscription with this filter; false when there was none.
     pub fn unsubscribe(&self, filter: &TopicFilter) -> bool {
-        let existed = self.filters().remove(filter);
+        let existed = {
+            let mut filters = self.filters();
+            let place = filters.binary_search(filter);
+            place.map(|place| filters.remove(place)).is_ok()
+        };
         if existed {
             self.broker.write().unsubscribe(self.slot, filter);
         }
@@ -549,12 +561,12 @@ impl Receiver {
 
     /// True when the receiver has a subscription with this filter.
     pub fn is_subscribed(&self, filter: &TopicFilter) -> bool {
-        self.filters().contains(filter)
+        self.filters().binary_search(filter).is_ok()
     }
 
     /// The filters that the receiver has subscribed to.
     pub fn subscribed(&self) -> Vec<TopicFilter> {
-        self.filters().iter().cloned().collect()
+        self.filters().clone()
     }
 
     /// How many subscriptions the receiver has.
@@ -562,7 +574,7 @@ impl Receiver {
         self.filters().len()
     }
 
-    fn filters(&self) -> std::sync::MutexGuard<'_, HashSet<TopicFilter>> {
+    fn filters(&self) -> std::sync::MutexGuard<'_, Vec<TopicFilter>> {
         self.filters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -575,6 +587,13 @@ impl Drop for Receiver {
             index.unsubscribe(self.slot, filter);
         }
         index.release(self.slot);
+    }
+}
+
+/// Makes room for one more; for lists that mostly stay with one, of which there are many.
+fn reserve_one<T>(list: &mut Vec<T>) {
+    if list.len() < 4 {
+        list.reserve_exact(1);
     }
 }
 

@@ -157,8 +157,8 @@ pub enum Output {
 /// The driver's answer to [`Output::Open`].
 #[derive(Debug)]
 pub struct Opened {
-    /// The client's own id, or the one made up for it.
-    pub client_id: ClientId,
+    /// Of its messages: the client's own id, or the one made up for it, and its principal.
+    pub publisher: Arc<Publisher>,
     /// Who it is.
     pub identity: Identity,
     /// What an earlier connection left, when it is resumed.
@@ -216,7 +216,7 @@ impl Session {
     /// The client id, once the client is connected.
     pub fn client_id(&self) -> Option<&ClientId> {
         match &self.phase {
-            Phase::Active(active) => Some(&active.client_id),
+            Phase::Active(active) => active.publisher.client_id.as_ref(),
             _ => None,
         }
     }
@@ -426,12 +426,14 @@ impl Session {
 
     /// The next thing for the driver to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.output.pop_front();
-        if output.is_none() && self.output.capacity() > 0 {
-            // An idle session holds no buffer.
+        self.output.pop_front()
+    }
+
+    /// Gives its buffer back; to be called before the driver waits.
+    pub fn rest(&mut self) {
+        if self.output.is_empty() {
             self.output = VecDeque::new();
         }
-        output
     }
 
     /// When [`Session::handle_timeout`] has to be called; `None`: never.
@@ -550,7 +552,7 @@ impl Session {
             let verdict = connect::check_filter(&filter, limits, &active.permissions);
             if verdict == Err(Reason::NotAuthorized) {
                 self.config.metrics.subscribe_denied.increment();
-                tracing::info!(client_id = %active.client_id, %filter, "subscribe denied");
+                tracing::info!(client_id = active.client_id(), %filter, "subscribe denied");
             }
             let verdict = verdict.map_err(|reason| active.told(reason));
             verdict.map(|()| (filter, compat.options(options)))

@@ -306,7 +306,7 @@ impl Driver {
             .is_durable
             .then(|| Resumable { released: released.clone(), incoming: incoming.collect() });
         let opened = Opened {
-            client_id: ClientId::parse("c").unwrap(),
+            publisher: Arc::new(Publisher { client_id: ClientId::parse("c").ok(), principal: None }),
             identity: self.identity(),
             resumed,
             is_durable: self.start.is_durable,

@@ -20,14 +20,14 @@ use super::queue::{Queue, QueueBounds, Removal};
 use super::record::{self, RecordError, SessionRecord};
 use super::{Broker, Receiver, Wakes};
 use crate::ids::{ClientId, Principal};
-use crate::message::{Message, QoS};
+use crate::message::{Message, Publisher, QoS};
 use crate::metrics::Metrics;
 use crate::packet::Reason;
 use crate::session::Resumable;
 use crate::storage::{Key, Position};
 use crate::time::{Now, Timestamp};
 use bytes::Bytes;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,7 +71,8 @@ struct Entries {
 enum Entry {
     Live {
         queue: Arc<Queue>,
-        released: Arc<Notify>,
+        /// For connections that wait for the client id.
+        released: Option<Arc<Notify>>,
     },
     Parked(Box<Parked>),
     /// Nothing is left but the version number, until the time, and when that is durable.
@@ -119,10 +120,14 @@ impl Entries {
         self.by_id.insert(client_id.clone(), entry);
     }
 
+    /// Whoever waits for the client id is told to look again, once the lock is free.
     fn remove(&mut self, client_id: &ClientId) -> Option<Entry> {
         let entry = self.by_id.remove(client_id)?;
         match &entry {
-            Entry::Live { .. } => self.live -= 1,
+            Entry::Live { released, .. } => {
+                self.live -= 1;
+                released.iter().for_each(|waiting| waiting.notify_waiters());
+            }
             Entry::Gone { .. } => self.gone -= 1,
             Entry::Parked(_) => {}
         }
@@ -278,9 +283,9 @@ impl Clients {
     ) -> Result<(Client, Option<Resumable>), Wait> {
         let client_id = opening.client_id;
         let mut entries = self.entries();
-        if let Some(Entry::Live { queue, released }) = entries.by_id.get(client_id) {
+        if let Some(Entry::Live { queue, released }) = entries.by_id.get_mut(client_id) {
             // Made before the other side can notify: nothing is missed.
-            let released = released.clone().notified_owned();
+            let released = released.get_or_insert_default().clone().notified_owned();
             queue.stop(Reason::SessionTakenOver);
             return Err(Wait::Released(released));
         }
@@ -308,25 +313,23 @@ impl Clients {
             let document = (record::session_key(client_id), Some(record.to_bytes()));
             self.write(vec![document], None);
         }
-        let released = Arc::new(Notify::new());
-        let live = Entry::Live { queue: queue.clone(), released: released.clone() };
-        entries.insert(client_id, live);
+        entries.insert(client_id, Entry::Live { queue: queue.clone(), released: None });
         if let Some(reason) = entries.stopping {
             queue.stop(reason);
         }
         drop(entries);
+        let publisher =
+            Publisher { client_id: Some(client_id.clone()), principal: opening.principal.cloned() };
         let client = Client {
             clients: self.clone(),
-            id: client_id.clone(),
-            principal: opening.principal.cloned(),
-            session_identifier: opening.session_identifier,
+            publisher: Arc::new(publisher),
+            session_identifier: opening.session_identifier.to_ne_bytes(),
             version,
             queue,
             receiver: Some(receiver),
             record: record.map(Box::new),
-            released,
             route: None,
-            scans: VecDeque::new(),
+            scans: Vec::new(),
         };
         client.events().connected(&self.0.broker, now.wall, opening.ip, version);
         Ok((client, resumable))

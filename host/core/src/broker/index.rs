@@ -6,7 +6,7 @@
 //! depth of the name and the branches that match, not with the number of subscriptions.
 
 use super::share::Group;
-use super::{Inbox, Route, Target};
+use super::{Inbox, Route, Target, reserve_one};
 use crate::message::SubscriptionId;
 use crate::packet::SubscribeOptions;
 use crate::topic::{TopicFilter, TopicName};
@@ -133,7 +133,10 @@ impl Index {
         match subscriptions.iter_mut().find(|s| s.slot == slot) {
             // [MQTT-3.8.4-3] an identical filter replaces the subscription.
             Some(existing) => *existing = subscription,
-            None => subscriptions.push(subscription),
+            None => {
+                reserve_one(subscriptions);
+                subscriptions.push(subscription);
+            }
         }
     }
 

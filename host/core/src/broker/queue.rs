@@ -43,8 +43,8 @@ struct State {
     bytes: usize,
     /// Messages in the log that will be pushed here, and their bytes (counted in `bytes` too).
     reserved: usize,
-    /// How far the log has come, for a reader that waits for it.
-    durable: Option<Position>,
+    /// How far the log has come, for a reader that waits for it; 0 when it was told.
+    durable: Position,
     waker: Option<Waker>,
     /// The reader waits for deliveries too, not only for a stop or a tick.
     wants_deliveries: bool,
@@ -94,6 +94,11 @@ impl Queue {
         Self { client_id, session, bounds, metrics, state: Mutex::default() }
     }
 
+    /// The client's id.
+    pub(super) fn id(&self) -> &ClientId {
+        &self.client_id
+    }
+
     /// The session's number in the log, if it is durable.
     pub fn session(&self) -> Option<SessionNumber> {
         self.session
@@ -117,8 +122,8 @@ impl Queue {
         if std::mem::take(&mut state.tick) {
             return Poll::Ready(QueueEvent::Tick);
         }
-        if let Some(position) = state.durable.take() {
-            return Poll::Ready(QueueEvent::Durable(position));
+        if state.durable > Position::default() {
+            return Poll::Ready(QueueEvent::Durable(std::mem::take(&mut state.durable)));
         }
         if wants_deliveries && !state.deliveries.is_empty() {
             return Poll::Ready(QueueEvent::Deliveries);
@@ -214,7 +219,7 @@ impl Queue {
     /// Tells the reader how far the log has come.
     pub fn durable(&self, position: Position, wakes: &mut Wakes) {
         let mut state = self.state();
-        state.durable = Some(position);
+        state.durable = position;
         if let Some(waker) = state.waker.take() {
             wakes.push(waker);
         }

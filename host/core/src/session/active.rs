@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 pub(super) struct Active {
     pub(super) version: Version,
-    pub(super) client_id: ClientId,
     pub(super) publisher: Arc<Publisher>,
     pub(super) permissions: Arc<Permissions>,
     /// 0: off.
@@ -47,7 +46,7 @@ pub(super) struct Active {
     answers: VecDeque<(Position, Packet)>,
     committed: Position,
     /// QoS 1 messages of the client that were not acknowledged yet.
-    pub(super) unanswered: usize,
+    pub(super) unanswered: u16,
     /// `None` when the client may publish as fast as it can.
     rate: Option<Box<Rate>>,
 }
@@ -97,11 +96,7 @@ impl Active {
         let keep_alive_s = keep_alive_s(&connect, config);
         Self {
             version: connect.version,
-            publisher: Arc::new(Publisher {
-                client_id: Some(opened.client_id.clone()),
-                principal: opened.identity.principal.clone(),
-            }),
-            client_id: opened.client_id,
+            publisher: opened.publisher,
             permissions: opened.identity.permissions,
             keep_alive_s,
             session_expiry_s: connect.session_expiry_s.min(limits.session_expiry_s),
@@ -127,6 +122,11 @@ impl Active {
             rate: (limits.publishes_per_second > 0)
                 .then(|| Box::new(Rate { start: now.instant, publishes: 0, paused_at: None })),
         }
+    }
+
+    /// For logs.
+    pub(super) fn client_id(&self) -> &str {
+        self.publisher.client_id.as_ref().map(ClientId::as_str).unwrap_or_default()
     }
 
     /// Counts a PUBLISH; true when it is the last one that is taken in this second.
@@ -353,12 +353,12 @@ impl Active {
         }
     }
 
-    pub(super) fn leave(self, now: Now, with_will: bool) -> Left {
-        let will = self.will.filter(|_| with_will).and_then(|will| {
+    pub(super) fn leave(mut self, now: Now, with_will: bool) -> Left {
+        let will = self.will.take().filter(|_| with_will).and_then(|will| {
             // The right may have been withdrawn since CONNECT.
             let topic = Resource::Topic(will.topic.as_str());
             if !self.permissions.allows(Action::Publish, topic) {
-                tracing::warn!(client_id = %self.client_id, "will withheld: no longer allowed");
+                tracing::warn!(client_id = self.client_id(), "will withheld: no longer allowed");
                 return None;
             }
             // [MQTT-3.1.3-9] the delay ends with the session.

@@ -89,7 +89,10 @@ pub(super) fn connack(connect: &Connect, opened: &Opened, config: &Config) -> Co
         receive_maximum: NonZeroU16::new(limits.inflight_messages),
         maximum_qos: is_aws.then_some(QoS::AtLeastOnce),
         maximum_packet_size: Some(limits.packet_bytes),
-        assigned_client_id: connect.client_id.is_none().then(|| opened.client_id.clone()),
+        assigned_client_id: match connect.client_id {
+            Some(_) => None,
+            None => opened.publisher.client_id.clone(),
+        },
         topic_alias_maximum: Some(limits.topic_aliases),
         subscription_ids_available: is_aws.then_some(false),
         server_keep_alive_s: (keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s),

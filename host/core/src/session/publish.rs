@@ -145,7 +145,7 @@ impl Session {
         let verdict = active.may_publish(&topic, retain, limits)?;
         if verdict != Verdict::Allowed {
             self.config.metrics.publish_denied.increment();
-            tracing::info!(client_id = %active.client_id, %topic, "publish denied");
+            tracing::info!(client_id = active.client_id(), %topic, "publish denied");
             self.deny(now, verdict, publish.qos, publish.packet_id);
             return Ok(());
         }
@@ -221,7 +221,7 @@ impl Active {
             }
             return Ok(false);
         }
-        let under_way = incoming.len() + self.unanswered;
+        let under_way = incoming.len() + usize::from(self.unanswered);
         if self.version == Version::V5 && under_way >= usize::from(config.limits.inflight_messages)
         {
             // [MQTT-3.3.4-9] is the client's; what the server does: 3.2.2.3.3.
@@ -232,7 +232,7 @@ impl Active {
             QoS::ExactlyOnce => {
                 incoming.insert(packet_id, NOT_PUBLISHED);
             }
-            _ => self.unanswered += 1,
+            _ => self.unanswered = self.unanswered.saturating_add(1),
         }
         Ok(true)
     }

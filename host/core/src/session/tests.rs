@@ -84,11 +84,12 @@ impl Bench {
             permissions: self.permissions.clone(),
             disconnect_after: None,
         };
-        let client_id = ClientId::parse("c").unwrap();
+        let client_id = ClientId::parse("c").ok();
+        let publisher = Publisher { client_id, principal: identity.principal.clone() };
         let now = self.now();
         let authentication_data = Bytes::new();
         let opened = Opened {
-            client_id,
+            publisher: Arc::new(publisher),
             identity,
             resumed,
             is_durable: true,

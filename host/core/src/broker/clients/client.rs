@@ -9,34 +9,31 @@ use crate::broker::queue::Queue;
 use crate::broker::record::{self, SessionRecord};
 use crate::broker::retained::Place;
 use crate::broker::{Delivery, Publication, Published, Receiver, RouteCache, Wakes};
-use crate::ids::{ClientId, Principal};
-use crate::message::{Message, QoS, SubscriptionId};
+use crate::ids::ClientId;
+use crate::message::{Message, Publisher, QoS, SubscriptionId};
 use crate::packet::{PacketId, Reason, RetainHandling, SubscribeOptions};
 use crate::session::Left;
 use crate::storage::{Durability, Key};
 use crate::time::{Now, Timestamp};
 use crate::topic::TopicFilter;
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// A connection's hold on its client id. Dropping it without [`Client::close`] ends the session.
 pub struct Client {
     pub(super) clients: Clients,
-    pub(super) id: ClientId,
-    pub(super) principal: Option<Principal>,
-    pub(super) session_identifier: u128,
+    pub(super) publisher: Arc<Publisher>,
+    /// Bytes of the number: every connection has one, and a number would be aligned to 16.
+    pub(super) session_identifier: [u8; 16],
     pub(super) version: u32,
     pub(super) queue: Arc<Queue>,
     /// Some until closed.
     pub(super) receiver: Option<Receiver>,
     /// Some for a session that outlives the connection.
     pub(super) record: Option<Box<SessionRecord>>,
-    pub(super) released: Arc<Notify>,
     pub(super) route: Option<Box<RouteCache>>,
     /// Retained messages that the client is still to get.
-    pub(super) scans: VecDeque<Scan>,
+    pub(super) scans: Vec<Scan>,
 }
 
 /// A subscription whose retained messages are being sent.
@@ -48,6 +45,11 @@ pub(super) struct Scan {
 }
 
 impl Client {
+    /// Of its messages: the client id, and its principal.
+    pub fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
     /// Messages for the client, and word that it has to stop.
     pub fn queue(&self) -> &Arc<Queue> {
         &self.queue
@@ -132,7 +134,7 @@ impl Client {
             && !(options.without_parent && has_wildcard)
         {
             let filter = filter.clone();
-            self.scans.push_back(Scan { filter, options, id, next: None });
+            self.scans.push(Scan { filter, options, id, next: None });
         }
         match options.qos {
             QoS::AtMostOnce => Reason::Success,
@@ -174,13 +176,13 @@ impl Client {
     /// have to be acknowledged come through its queue instead. `None` when the queue has no room
     /// for them now.
     pub fn next_retained(&mut self, max: usize) -> Option<Vec<Delivery>> {
-        let mut scan = self.scans.pop_front()?;
+        let scan = self.scans.first_mut()?;
         let page = self.clients.0.broker.0.retained.scan(&scan.filter, scan.next.as_ref(), max);
         scan.next = page.next;
         let mut direct = Vec::new();
         let mut has_room = true;
         for message in page.messages {
-            let is_own = message.publisher.client_id.as_ref() == Some(&self.id);
+            let is_own = message.publisher.client_id == self.publisher.client_id;
             if scan.options.no_local && is_own {
                 continue;
             }
@@ -206,10 +208,11 @@ impl Client {
                 _ => direct.push(delivery),
             }
         }
-        if scan.next.is_some() {
-            self.scans.push_front(scan);
-        } else if self.scans.is_empty() {
-            self.scans = VecDeque::new();
+        if scan.next.is_none() {
+            self.scans.remove(0);
+        }
+        if self.scans.is_empty() {
+            self.scans = Vec::new();
         }
         (has_room || !direct.is_empty()).then_some(direct)
     }
@@ -236,21 +239,21 @@ impl Client {
         let record = self.record.take();
         if !is_kept {
             let number = record.map(|record| record.number);
-            let ended = self.clients.end(&self.id, &self.queue, receiver, number);
-            self.clients.entries().forget(&self.id, self.version, now.instant, ended);
-            return; // `drop` tells the next connection.
+            let ended = self.clients.end(self.id(), &self.queue, receiver, number);
+            self.clients.entries().forget(self.id(), self.version, now.instant, ended);
+            return;
         }
         let Some(mut record) = record else { return };
         self.clients.hand_on(&self.queue);
         record.expiry_s = left.session_expiry_s;
         record.ended_at = Some(now.wall);
         record.will = left.will;
-        let document = (record::session_key(&self.id), Some(record.to_bytes()));
+        let document = (record::session_key(self.id()), Some(record.to_bytes()));
         let (queue, version) = (self.queue.clone(), self.version);
         let parked = Parked::new(queue, receiver, left.resumable, *record, version, now);
         let mut entries = self.clients.entries();
         self.clients.write(vec![document], None);
-        entries.insert(&self.id, Entry::Parked(Box::new(parked)));
+        entries.insert(self.id(), Entry::Parked(Box::new(parked)));
     }
 
     /// Writes documents of a durable session.
@@ -263,33 +266,31 @@ impl Client {
         Durability::At(self.clients.0.broker.log().append(entry))
     }
 
+    fn id(&self) -> &ClientId {
+        self.queue.id()
+    }
+
     pub(super) fn events(&self) -> Connected<'_> {
         Connected {
-            client_id: &self.id,
-            principal: self.principal.as_ref(),
-            session_identifier: self.session_identifier,
+            client_id: self.id(),
+            principal: self.publisher.principal.as_ref(),
+            session_identifier: u128::from_ne_bytes(self.session_identifier),
         }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let mut entries = self.clients.entries();
-        // Not when the session was parked, nor when somebody else has the id by now. Not by the
-        // queue: a session that is resumed keeps it.
-        if let Some(Entry::Live { released, .. }) = entries.by_id.get(&self.id)
-            && Arc::ptr_eq(released, &self.released)
-        {
-            entries.remove(&self.id);
+        // Not when it was closed: somebody else may have the id by now.
+        if self.receiver.is_some() {
+            self.clients.entries().remove(self.id());
         }
-        drop(entries);
-        self.released.notify_waiters();
     }
 }
 
 /// For logs: the client id.
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.id)
+        write!(f, "{}", self.id())
     }
 }

@@ -12,6 +12,7 @@ use crate::storage::{Durability, Journal, MemoryDisk, MemoryJournal};
 use crate::time::{ManualClock, Timestamp};
 use crate::topic::{TopicFilter, TopicName};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::Ipv4Addr;
 use std::pin::pin;
