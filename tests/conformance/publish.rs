@@ -1,7 +1,7 @@
 //! Messages from a client to the broker (both standards, 3.3 to 3.7 and 4.3).
 
 use crate::client::Client;
-use crate::packets::{Connect, Message, ack, ack_with, topic};
+use crate::packets::{Connect, Message, ack, ack_with, subscribe, topic};
 use crate::read::Packet;
 use crate::server;
 use crate::wire::{BOTH, Version, packet, reason, text};
@@ -391,5 +391,32 @@ fn what_was_published_right_before_the_end_is_delivered() {
         publisher.send(&message);
         publisher.finished();
         subscriber.receive("x");
+    }
+}
+
+/// 3.1.1: 3.8.4-1, 3.12.4-1, 4.3.2-2
+/// 5.0: 3.8.4-1, 3.12.4-1, 4.3.2-4
+#[test]
+fn what_comes_in_one_read_is_answered_in_its_order() {
+    for version in BOTH {
+        // 3.1.1 has no answer to what is denied.
+        let last = if version == Version::V5 && server::is_gnomon() { "denied/x" } else { "x" };
+        let topic = topic();
+        let mut client = Client::connect(version);
+        client.send(
+            &[
+                subscribe(version, 1, &[(&topic, 0)], &[]),
+                vec![0xc0, 0],
+                Message { qos: 1, ..Message::new("x", "1") }.bytes(version, 2),
+                Message { qos: 1, ..Message::new(last, "2") }.bytes(version, 3),
+                vec![0xc0, 0],
+            ]
+            .concat(),
+        );
+        assert!(matches!(client.packet(), Packet::SubAck { packet_id: 1, .. }));
+        assert!(matches!(client.packet(), Packet::PingResp));
+        assert_eq!(client.ack(0x40).0, 2);
+        assert_eq!(client.ack(0x40).0, 3);
+        assert!(matches!(client.packet(), Packet::PingResp));
     }
 }

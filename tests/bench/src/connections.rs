@@ -146,7 +146,14 @@ async fn measure_memory(many: u32, kinds: &[Kind]) -> Result<Table> {
     let few = many / 2;
     let mut table = Table::new(
         format!("Broker: resident memory of idle connections ({few}, then {many})"),
-        &["case", "at rest, KiB", "few, KiB", "many, KiB", "bytes per connection"],
+        &[
+            "case",
+            "at rest, KiB",
+            "few, KiB",
+            "many, KiB",
+            "bytes each: slope",
+            "bytes each: over all",
+        ],
     );
     for case in ["plain", "plain, one subscription", "mutual TLS"] {
         for kind in kinds {
@@ -157,16 +164,21 @@ async fn measure_memory(many: u32, kinds: &[Kind]) -> Result<Table> {
             let options = only(many, Options { filter, ..options });
             let [at_rest, with_few, with_many] = resident(&process, &options, few, many).await?;
             let slope = with_many.saturating_sub(with_few) as f64 / f64::from(many - few);
+            let over_all = with_many.saturating_sub(at_rest) as f64 / f64::from(many);
             table.row([
                 Cell::Text(format!("{case}: {}", kind.name())),
                 Cell::Count(at_rest / 1_024),
                 Cell::Count(with_few / 1_024),
                 Cell::Count(with_many / 1_024),
                 Cell::Number(slope),
+                Cell::Number(over_all),
             ]);
         }
     }
-    table.note("Bytes per connection: the slope between both counts, kernel memory not included.");
+    table.note(
+        "The slope is between both counts; over all counts what the first connections make a broker \
+         keep, too. Kernel memory is not included.",
+    );
     Ok(table)
 }
 

@@ -329,7 +329,7 @@ impl Clients {
             receiver: Some(receiver),
             record: record.map(Box::new),
             route: None,
-            scans: Vec::new(),
+            scans: None,
         };
         client.events().connected(&self.0.broker, now.wall, opening.ip, version);
         Ok((client, resumable))

@@ -32,8 +32,9 @@ pub struct Client {
     /// Some for a session that outlives the connection.
     pub(super) record: Option<Box<SessionRecord>>,
     pub(super) route: Option<Box<RouteCache>>,
-    /// Retained messages that the client is still to get.
-    pub(super) scans: Vec<Scan>,
+    /// Retained messages that the client is still to get; boxed, because few clients wait for any.
+    #[allow(clippy::box_collection, reason = "a client without scans is to be small")]
+    pub(super) scans: Option<Box<Vec<Scan>>>,
 }
 
 /// A subscription whose retained messages are being sent.
@@ -134,7 +135,7 @@ impl Client {
             && !(options.without_parent && has_wildcard)
         {
             let filter = filter.clone();
-            self.scans.push(Scan { filter, options, id, next: None });
+            self.scans.get_or_insert_default().push(Scan { filter, options, id, next: None });
         }
         match options.qos {
             QoS::AtMostOnce => Reason::Success,
@@ -152,7 +153,10 @@ impl Client {
         let (mut reasons, mut documents) = (Vec::new(), Vec::new());
         for filter in filters {
             // [MQTT-3.10.4-2] no new messages from now on.
-            self.scans.retain(|scan| scan.filter != *filter);
+            if let Some(scans) = &mut self.scans {
+                scans.retain(|scan| scan.filter != *filter);
+                self.scans.take_if(|scans| scans.is_empty());
+            }
             let existed = self.receiver.as_ref().is_some_and(|it| it.unsubscribe(filter));
             let reason = if existed { Reason::Success } else { Reason::NoSubscriptionExisted };
             reasons.push(reason);
@@ -169,14 +173,15 @@ impl Client {
 
     /// True while retained messages are still to be sent.
     pub fn has_retained(&self) -> bool {
-        !self.scans.is_empty()
+        self.scans.is_some()
     }
 
     /// The next retained messages for the client, at most `max`; those of a durable session that
     /// have to be acknowledged come through its queue instead. `None` when the queue has no room
     /// for them now.
     pub fn next_retained(&mut self, max: usize) -> Option<Vec<Delivery>> {
-        let scan = self.scans.first_mut()?;
+        let scans = self.scans.as_mut()?;
+        let scan = scans.first_mut()?;
         let page = self.clients.0.broker.0.retained.scan(&scan.filter, scan.next.as_ref(), max);
         scan.next = page.next;
         let mut direct = Vec::new();
@@ -209,10 +214,8 @@ impl Client {
             }
         }
         if scan.next.is_none() {
-            self.scans.remove(0);
-        }
-        if self.scans.is_empty() {
-            self.scans = Vec::new();
+            scans.remove(0);
+            self.scans.take_if(|scans| scans.is_empty());
         }
         (has_room || !direct.is_empty()).then_some(direct)
     }
