@@ -11,7 +11,7 @@ use gnomon_core::auth::{Identity, Refusal};
 use gnomon_core::broker::{Delivery, Published};
 use gnomon_core::ids::{Account, ClientId};
 use gnomon_core::limits::Limits;
-use gnomon_core::message::{Message, QoS};
+use gnomon_core::message::{Message, Publisher, QoS};
 use gnomon_core::packet::{
     Ack, Auth, Connect, Disconnect, Packet, PacketId, Publish, Reason, Subscribe, SubscribeOptions,
     Unsubscribe, Version, Will,
@@ -306,7 +306,10 @@ impl Driver {
             .is_durable
             .then(|| Resumable { released: released.clone(), incoming: incoming.collect() });
         let opened = Opened {
-            publisher: Arc::new(Publisher { client_id: ClientId::parse("c").ok(), principal: None }),
+            publisher: Arc::new(Publisher {
+                client_id: ClientId::parse("c").ok(),
+                principal: None,
+            }),
             identity: self.identity(),
             resumed,
             is_durable: self.start.is_durable,
