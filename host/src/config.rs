@@ -80,7 +80,8 @@ pub struct ListenerConfig {
     pub tls: Option<bool>,
     /// Plain TCP beyond loopback. Default false.
     pub insecure: Option<bool>,
-    /// Policy for MQTT clients without credentials; without it they are refused.
+    /// Policy for MQTT clients without credentials, and for all without certificate while there is
+    /// no default authorizer; without it they are refused.
     pub anonymous_policy: Option<String>,
     /// Connections at the same time; more wait. Default 10,000.
     pub connections_max: Option<usize>,

@@ -3,7 +3,7 @@
 use crate::client::{Client, side_by_side};
 use crate::packets::{Connect, Message, ack, ack_with, subscribe, topic};
 use crate::read::Packet;
-use crate::wire::{BOTH, Version};
+use crate::wire::{BOTH, Version, reason};
 use std::collections::BTreeSet;
 
 /// A durable session that is subscribed to the topic with this QoS, and a publisher.
@@ -190,5 +190,42 @@ fn the_identifiers_of_the_two_directions_do_not_meet() {
         assert!(matches!(client.packet(), Packet::SubAck { packet_id: it, .. } if it == packet_id));
         client.send(&ack(0x40, packet_id));
         client.quiet();
+    }
+}
+
+/// 3.1.1: 4.8.0-1
+/// 5.0: 4.13.1-1
+#[test]
+fn an_acknowledgement_of_the_wrong_kind_ends_the_connection() {
+    for version in BOTH {
+        // What the message has, and what the client answers in turn.
+        for (qos, answers) in
+            [(1, &[0x50][..]), (1, &[0x70]), (2, &[0x40]), (2, &[0x70]), (2, &[0x50, 0x40])]
+        {
+            let topic = topic();
+            let (_, mut subscriber, mut publisher) = pair(version, &topic, qos);
+            publisher.publish(&topic, "x", qos);
+            let packet_id = subscriber.message().packet_id;
+            let Some((wrong, right)) = answers.split_last() else { continue };
+            for first in right {
+                subscriber.send(&ack(*first, packet_id));
+                subscriber.ack(0x62);
+            }
+            subscriber.send(&ack(*wrong, packet_id));
+            subscriber.ended(reason::PROTOCOL_ERROR);
+        }
+    }
+}
+
+/// 5.0: 4.3.3-4
+#[test]
+fn a_pubrec_that_refuses_is_not_answered() {
+    let topic = topic();
+    let (_, mut subscriber, mut publisher) = pair(Version::V5, &topic, 2);
+    publisher.publish(&topic, "x", 2);
+    let packet_id = subscriber.message().packet_id;
+    for _ in 0..2 {
+        subscriber.send(&ack_with(0x50, packet_id, 0x80));
+        subscriber.quiet();
     }
 }

@@ -301,3 +301,12 @@ fn a_disconnect_leaves_its_reason_string_out_rather_than_being_too_large() {
         client.ended(reason::PROTOCOL_ERROR);
     }
 }
+
+/// 5.0: 3.1.2-24
+#[test]
+fn a_client_that_takes_no_connack_is_not_left_waiting() {
+    let connect = taking(4);
+    let mut client = connect.dial_at(server::address());
+    client.send(&connect.bytes());
+    client.closed();
+}

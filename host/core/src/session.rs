@@ -508,10 +508,10 @@ impl Session {
         let Phase::Active(active) = &mut self.phase else { return Ok(()) };
         match packet {
             Packet::Publish(publish) => self.handle_publish(now, publish)?,
-            Packet::PubAck(ack) => active.handle_puback(&ack, &mut self.output),
-            Packet::PubRec(ack) => active.handle_pubrec(&ack, &mut self.output),
+            Packet::PubAck(ack) => active.handle_puback(&ack, &mut self.output)?,
+            Packet::PubRec(ack) => active.handle_pubrec(&ack, &mut self.output)?,
             Packet::PubRel(ack) => active.handle_pubrel(&ack, &mut self.output),
-            Packet::PubComp(ack) => active.handle_pubcomp(&ack, &mut self.output),
+            Packet::PubComp(ack) => active.handle_pubcomp(&ack, &mut self.output)?,
             Packet::Subscribe(subscribe) => self.handle_subscribe(*subscribe),
             Packet::Unsubscribe(unsubscribe) => {
                 self.output.push_back(Output::Unsubscribe(unsubscribe));

@@ -294,6 +294,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.output.truncate(start);
         if let Some(shorter) = without_reason_string(packet) {
             self.send(&shorter);
+        } else if let Packet::ConnAck(_) = packet {
+            // The client would wait for it.
+            let packet_bytes_max = self.packet_bytes_max;
+            tracing::info!(packet_bytes_max, "closed: the client takes no packet like CONNACK");
+            self.lose();
         }
     }
 

@@ -218,13 +218,12 @@ impl Authenticator {
             return Ok(Method::Certificate(der));
         }
         match (&credentials.anonymous_policy, &self.authorizers.default) {
-            (Some(policy), _) if !presents_anything(credentials) => Ok(Method::Anonymous(policy)),
+            (Some(policy), Some(_)) if !presents_anything(credentials) => {
+                Ok(Method::Anonymous(policy))
+            }
             (_, Some(name)) => Ok(Method::Authorizer(name)),
-            (Some(_), None) => Err(Refusal::NotAuthenticated(
-                "the client presents a user name, password or token, and no default authorizer is \
-                 configured that could check it"
-                    .to_owned(),
-            )),
+            // What nobody can check gives nothing: without it the client could do the same.
+            (Some(policy), None) => Ok(Method::Anonymous(policy)),
             (None, None) => Err(Refusal::NotAuthenticated(
                 "the client presents no certificate, and neither anonymous clients nor a default \
                  authorizer are configured"

@@ -237,31 +237,52 @@ impl Active {
         Ok(true)
     }
 
-    pub(super) fn handle_puback(&mut self, ack: &Ack, output: &mut VecDeque<Output>) {
+    pub(super) fn handle_puback(
+        &mut self,
+        ack: &Ack,
+        output: &mut VecDeque<Output>,
+    ) -> Result<(), ProtocolError> {
+        if self.is_at(ack.packet_id, QoS::ExactlyOnce)
+            || self.resumable.released.contains(&ack.packet_id)
+        {
+            return Err(error(Reason::ProtocolError, "PUBACK for a message of QoS 2"));
+        }
         if self.take_inflight(ack.packet_id).is_some() {
             self.done(ack.packet_id, output);
         }
+        Ok(())
     }
 
-    pub(super) fn handle_pubrec(&mut self, received: &Ack, output: &mut VecDeque<Output>) {
+    pub(super) fn handle_pubrec(
+        &mut self,
+        received: &Ack,
+        output: &mut VecDeque<Output>,
+    ) -> Result<(), ProtocolError> {
         let id = received.packet_id;
-        if self.take_inflight(id).is_none() {
+        if self.is_at(id, QoS::AtLeastOnce) {
+            return Err(error(Reason::ProtocolError, "PUBREC for a message of QoS 1"));
+        }
+        let is_ours = self.take_inflight(id).is_some();
+        // A refusal ends the delivery, and is not answered [MQTT-4.3.3-4].
+        if received.reason.is_error() {
+            if is_ours {
+                self.done(id, output);
+            }
+        } else if !is_ours {
             let is_known = self.resumable.released.contains(&id);
             let reason = if is_known { Reason::Success } else { Reason::PacketIdNotFound };
-            return self.answer(Durability::Done, Packet::PubRel(ack(id, reason)), output);
-        }
-        if received.reason.is_error() {
-            // [MQTT-4.3.3-4] is for success; a refusal ends the delivery.
-            return self.done(id, output);
-        }
-        self.resumable.released.push(id);
-        if self.is_durable {
-            // Answered when it is durable: after a restart the client must not get the message
-            // again.
-            output.push_back(Output::Released(id));
+            self.answer(Durability::Done, Packet::PubRel(ack(id, reason)), output);
         } else {
-            self.answer(Durability::Done, Packet::PubRel(ack(id, Reason::Success)), output);
+            self.resumable.released.push(id);
+            if self.is_durable {
+                // Answered when it is durable: after a restart the client must not get the
+                // message again.
+                output.push_back(Output::Released(id));
+            } else {
+                self.answer(Durability::Done, Packet::PubRel(ack(id, Reason::Success)), output);
+            }
         }
+        Ok(())
     }
 
     pub(super) fn handle_pubrel(&mut self, received: &Ack, output: &mut VecDeque<Output>) {
@@ -275,12 +296,26 @@ impl Active {
         self.answer(Durability::Done, Packet::PubComp(ack(id, reason)), output);
     }
 
-    pub(super) fn handle_pubcomp(&mut self, received: &Ack, output: &mut VecDeque<Output>) {
+    pub(super) fn handle_pubcomp(
+        &mut self,
+        received: &Ack,
+        output: &mut VecDeque<Output>,
+    ) -> Result<(), ProtocolError> {
+        let id = received.packet_id;
         let released = &mut self.resumable.released;
-        if let Some(at) = released.iter().position(|id| *id == received.packet_id) {
+        if let Some(at) = released.iter().position(|it| *it == id) {
             released.remove(at);
-            self.done(received.packet_id, output);
+            self.done(id, output);
+        } else if self.inflight.iter().any(|(it, _)| *it == id) {
+            return Err(error(Reason::ProtocolError, "PUBCOMP before PUBREL"));
         }
+        Ok(())
+    }
+
+    /// True when the message with the identifier is under way with this QoS.
+    fn is_at(&self, packet_id: PacketId, qos: QoS) -> bool {
+        let found = self.inflight.iter().find(|(id, _)| *id == packet_id);
+        found.is_some_and(|(_, delivery)| delivery.qos == qos)
     }
 }
 

@@ -200,10 +200,12 @@ async fn anonymous_clients_have_the_policy_of_their_listener() {
     check_refused(missing, "NotAuthorized", "policy \"None\"");
     let closed = authenticator.authenticate(&credentials()).await;
     check_refused(closed, "NotAuthenticated", "presents no certificate");
-    // Who presents something does not become anonymous because nobody can check it.
+    // Nobody can check a name: it neither helps nor harms.
     let named = Credentials { username: Some("bob".into()), ..open.clone() };
-    let named = authenticator.authenticate(&named).await;
-    check_refused(named, "NotAuthenticated", "user name, password or token");
+    assert_eq!(authenticator.authenticate(&named).await.unwrap().principal, None);
+    let closed = Credentials { anonymous_policy: None, ..named };
+    let closed = authenticator.authenticate(&closed).await;
+    check_refused(closed, "NotAuthenticated", "presents no certificate");
     // A certificate that is refused is not forgotten either.
     let stranger = Credentials { certificate: Some(der(DEVICES[1])), ..open };
     let stranger = authenticator.authenticate(&stranger).await;
