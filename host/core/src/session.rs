@@ -301,7 +301,7 @@ impl Session {
         self.output.push_back(Output::Send(Packet::ConnAck(Box::new(connack))));
         let active = Active::new(*connect, opened, &self.config, now);
         // [MQTT-4.4.0-1]
-        for &packet_id in &active.resumable.released {
+        for &packet_id in &active.under_way().resumable.released {
             let ack = Ack { packet_id, reason: Reason::Success };
             self.output.push_back(Output::Send(Packet::PubRel(ack)));
         }
@@ -429,10 +429,13 @@ impl Session {
         self.output.pop_front()
     }
 
-    /// Gives its buffer back; to be called before the driver waits.
+    /// Gives back what is not needed now; to be called before the driver waits.
     pub fn rest(&mut self) {
         if self.output.is_empty() {
             self.output = VecDeque::new();
+        }
+        if let Phase::Active(active) = &mut self.phase {
+            active.rest();
         }
     }
 

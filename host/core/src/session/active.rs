@@ -11,7 +11,7 @@ use super::{
 use crate::ids::ClientId;
 use crate::packet::{Connect, TopicAlias};
 use crate::time::Now;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,18 +37,41 @@ pub(super) struct Active {
     window: u16,
     /// The session outlives the connection: the log is told of its progress.
     pub(super) is_durable: bool,
-    /// Sent and not yet acknowledged, in the order of sending.
-    pub(super) inflight: VecDeque<(PacketId, Delivery)>,
     last_packet_id: u16,
-    pub(super) resumable: Resumable,
+    /// `None` when nothing is.
+    under_way: Option<Box<UnderWay>>,
     pub(super) disconnect_at: Option<Instant>,
-    /// Answers that wait for the log, and behind them those that must not overtake.
-    answers: VecDeque<(Position, Packet)>,
     committed: Position,
-    /// QoS 1 messages of the client that were not acknowledged yet.
-    pub(super) unanswered: u16,
     /// `None` when the client may publish as fast as it can.
     rate: Option<Box<Rate>>,
+}
+
+/// Messages of QoS 1 and 2 whose handshakes are not over, and answers that are owed.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    /// Sent and not yet acknowledged, in the order of sending.
+    pub(super) inflight: VecDeque<(PacketId, Delivery)>,
+    pub(super) resumable: Resumable,
+    /// Answers that wait for the log, and behind them those that must not overtake.
+    answers: VecDeque<(Position, Packet)>,
+    /// QoS 1 messages of the client that were not acknowledged yet.
+    pub(super) unanswered: u16,
+}
+
+static NOTHING: UnderWay = UnderWay {
+    inflight: VecDeque::new(),
+    resumable: Resumable { released: Vec::new(), incoming: BTreeMap::new() },
+    answers: VecDeque::new(),
+    unanswered: 0,
+};
+
+impl UnderWay {
+    fn is_empty(&self) -> bool {
+        self.inflight.is_empty()
+            && self.resumable == NOTHING.resumable
+            && self.answers.is_empty()
+            && self.unanswered == 0
+    }
 }
 
 /// How fast a client publishes.
@@ -112,13 +135,12 @@ impl Active {
                 .map_or(u16::MAX, NonZeroU16::get)
                 .min(limits.inflight_messages),
             is_durable: opened.is_durable,
-            inflight: VecDeque::new(),
             last_packet_id: 0,
-            resumable: opened.resumed.unwrap_or_default(),
+            under_way: opened
+                .resumed
+                .map(|resumable| Box::new(UnderWay { resumable, ..UnderWay::default() })),
             disconnect_at: opened.identity.disconnect_after.map(|after| now.instant + after),
-            answers: VecDeque::new(),
             committed: opened.committed,
-            unanswered: 0,
             rate: (limits.publishes_per_second > 0)
                 .then(|| Box::new(Rate { start: now.instant, publishes: 0, paused_at: None })),
         }
@@ -163,9 +185,22 @@ impl Active {
         self.is_challenged = false;
     }
 
+    pub(super) fn under_way(&self) -> &UnderWay {
+        self.under_way.as_deref().unwrap_or(&NOTHING)
+    }
+
+    pub(super) fn under_way_mut(&mut self) -> &mut UnderWay {
+        self.under_way.get_or_insert_default()
+    }
+
+    /// Gives back what is not needed now.
+    pub(super) fn rest(&mut self) {
+        self.under_way.take_if(|it| it.is_empty());
+    }
+
     /// Answers that wait for the log.
     pub(super) fn waiting(&self) -> usize {
-        self.answers.len()
+        self.under_way().answers.len()
     }
 
     /// A refusal as the client is told: whoever is nobody does not learn what others may.
@@ -178,7 +213,8 @@ impl Active {
 
     /// Room in the client's receive window.
     pub(super) fn room(&self) -> usize {
-        let used = self.inflight.len() + self.resumable.released.len();
+        let UnderWay { inflight, resumable, .. } = self.under_way();
+        let used = inflight.len() + resumable.released.len();
         usize::from(self.window).saturating_sub(used)
     }
 
@@ -192,29 +228,27 @@ impl Active {
             Durability::At(position) => position,
             Durability::Done | Durability::Refused => Position::default(),
         };
-        if self.answers.is_empty() && position <= self.committed {
+        if self.waiting() == 0 && position <= self.committed {
             self.send_answer(packet, output);
         } else {
-            self.answers.push_back((position, packet));
+            self.under_way_mut().answers.push_back((position, packet));
         }
     }
 
     pub(super) fn handle_durable(&mut self, committed: Position, output: &mut VecDeque<Output>) {
         self.committed = self.committed.max(committed);
-        while let Some((position, _)) = self.answers.front()
+        while let Some((position, _)) = self.under_way().answers.front()
             && *position <= self.committed
-            && let Some((_, packet)) = self.answers.pop_front()
+            && let Some((_, packet)) = self.under_way_mut().answers.pop_front()
         {
             self.send_answer(packet, output);
-        }
-        if self.answers.is_empty() {
-            self.answers = VecDeque::new();
         }
     }
 
     fn send_answer(&mut self, packet: Packet, output: &mut VecDeque<Output>) {
         if let Packet::PubAck(_) = packet {
-            self.unanswered = self.unanswered.saturating_sub(1);
+            let under_way = self.under_way_mut();
+            under_way.unanswered = under_way.unanswered.saturating_sub(1);
         }
         output.push_back(Output::Send(packet));
     }
@@ -324,26 +358,27 @@ impl Active {
             loop {
                 self.last_packet_id = self.last_packet_id.wrapping_add(1);
                 if let Some(id) = PacketId::new(self.last_packet_id)
-                    && !self.inflight.iter().any(|(used, _)| *used == id)
-                    && !self.resumable.released.contains(&id)
+                    && !self.is_in_use(id)
                 {
                     break id;
                 }
             }
         });
-        self.inflight.push_back((packet_id, delivery));
+        self.under_way_mut().inflight.push_back((packet_id, delivery));
         packet_id
+    }
+
+    fn is_in_use(&self, id: PacketId) -> bool {
+        let UnderWay { inflight, resumable, .. } = self.under_way();
+        inflight.iter().any(|(used, _)| *used == id) || resumable.released.contains(&id)
     }
 
     /// Takes a delivery out of flight.
     pub(super) fn take_inflight(&mut self, packet_id: PacketId) -> Option<Delivery> {
         // Clients acknowledge in order, so the first is the one.
-        let at = self.inflight.iter().position(|(id, _)| *id == packet_id)?;
-        let (_, delivery) = self.inflight.remove(at)?;
-        if self.inflight.is_empty() {
-            self.inflight = VecDeque::new();
-        }
-        Some(delivery)
+        let inflight = &mut self.under_way.as_mut()?.inflight;
+        let at = inflight.iter().position(|(id, _)| *id == packet_id)?;
+        inflight.remove(at).map(|(_, delivery)| delivery)
     }
 
     /// The session is done with a delivery.
@@ -366,14 +401,15 @@ impl Active {
             let message = will_message(&will, self.publisher.clone(), now.wall);
             Some((delay_s, Arc::new(message)))
         });
-        let unacknowledged = self.inflight.into_iter().map(|(id, delivery)| Delivery {
+        let UnderWay { inflight, resumable, .. } = self.under_way.map(|it| *it).unwrap_or_default();
+        let unacknowledged = inflight.into_iter().map(|(id, delivery)| Delivery {
             packet_id: Some(id),
             dup: true,
             ..delivery
         });
         Left {
             unacknowledged: unacknowledged.collect(),
-            resumable: self.resumable,
+            resumable,
             session_expiry_s: self.session_expiry_s,
             will,
         }

@@ -4,7 +4,7 @@
 //! be. To the client: numbered, in flight until it is acknowledged. QoS 2 either way holds its
 //! identifier until the last packet of the handshake, across connections too.
 
-use super::active::{Active, Verdict, ack};
+use super::active::{Active, UnderWay, Verdict, ack};
 use super::{
     Arc, Compat, Delivered, Delivery, Durability, Message, Output, Packet, PacketId, Phase,
     Position, ProtocolError, Publish, Published, QoS, Reason, Resumable, Session, VecDeque,
@@ -30,7 +30,7 @@ impl Session {
         let durability = published.durability;
         // Also when the connection ended behind the PUBLISH: the next one goes on from there.
         let resumable = match &mut self.phase {
-            Phase::Active(active) => Some(&mut active.resumable),
+            Phase::Active(active) => Some(&mut active.under_way_mut().resumable),
             Phase::Closed(ended) => ended.left.as_mut().map(|left| &mut left.resumable),
             _ => None,
         };
@@ -179,8 +179,8 @@ impl Session {
             _ => Packet::PubAck(ack(id, reason)),
         };
         if reason.is_error() {
-            active.resumable.incoming.remove(&id);
-        } else if let Some(position) = active.resumable.incoming.get_mut(&id) {
+            active.under_way_mut().resumable.incoming.remove(&id);
+        } else if let Some(position) = active.under_way_mut().resumable.incoming.get_mut(&id) {
             *position = Position::default();
         }
         active.answer(Durability::Done, packet, &mut self.output);
@@ -210,7 +210,9 @@ impl Active {
         config: &Config,
         output: &mut VecDeque<Output>,
     ) -> Result<bool, ProtocolError> {
-        let incoming = &mut self.resumable.incoming;
+        let version = self.version;
+        let UnderWay { resumable, unanswered, .. } = self.under_way_mut();
+        let incoming = &mut resumable.incoming;
         if qos == QoS::ExactlyOnce
             && let Some(&position) = incoming.get(&packet_id)
         {
@@ -221,9 +223,8 @@ impl Active {
             }
             return Ok(false);
         }
-        let under_way = incoming.len() + usize::from(self.unanswered);
-        if self.version == Version::V5 && under_way >= usize::from(config.limits.inflight_messages)
-        {
+        let under_way = incoming.len() + usize::from(*unanswered);
+        if version == Version::V5 && under_way >= usize::from(config.limits.inflight_messages) {
             // [MQTT-3.3.4-9] is the client's; what the server does: 3.2.2.3.3.
             let what = "more unacknowledged messages than the server takes";
             return Err(error(Reason::ReceiveMaximumExceeded, what));
@@ -232,7 +233,7 @@ impl Active {
             QoS::ExactlyOnce => {
                 incoming.insert(packet_id, NOT_PUBLISHED);
             }
-            _ => self.unanswered = self.unanswered.saturating_add(1),
+            _ => *unanswered = unanswered.saturating_add(1),
         }
         Ok(true)
     }
@@ -243,7 +244,7 @@ impl Active {
         output: &mut VecDeque<Output>,
     ) -> Result<(), ProtocolError> {
         if self.is_at(ack.packet_id, QoS::ExactlyOnce)
-            || self.resumable.released.contains(&ack.packet_id)
+            || self.under_way().resumable.released.contains(&ack.packet_id)
         {
             return Err(error(Reason::ProtocolError, "PUBACK for a message of QoS 2"));
         }
@@ -269,11 +270,11 @@ impl Active {
                 self.done(id, output);
             }
         } else if !is_ours {
-            let is_known = self.resumable.released.contains(&id);
+            let is_known = self.under_way().resumable.released.contains(&id);
             let reason = if is_known { Reason::Success } else { Reason::PacketIdNotFound };
             self.answer(Durability::Done, Packet::PubRel(ack(id, reason)), output);
         } else {
-            self.resumable.released.push(id);
+            self.under_way_mut().resumable.released.push(id);
             if self.is_durable {
                 // Answered when it is durable: after a restart the client must not get the
                 // message again.
@@ -287,7 +288,7 @@ impl Active {
 
     pub(super) fn handle_pubrel(&mut self, received: &Ack, output: &mut VecDeque<Output>) {
         let id = received.packet_id;
-        let existed = self.resumable.incoming.remove(&id).is_some();
+        let existed = self.under_way_mut().resumable.incoming.remove(&id).is_some();
         if existed && self.is_durable {
             // Answered when it is durable: the client may use the identifier anew then.
             return output.push_back(Output::Completed(id));
@@ -302,11 +303,12 @@ impl Active {
         output: &mut VecDeque<Output>,
     ) -> Result<(), ProtocolError> {
         let id = received.packet_id;
-        let released = &mut self.resumable.released;
+        let UnderWay { resumable, inflight, .. } = self.under_way_mut();
+        let released = &mut resumable.released;
         if let Some(at) = released.iter().position(|it| *it == id) {
             released.remove(at);
             self.done(id, output);
-        } else if self.inflight.iter().any(|(it, _)| *it == id) {
+        } else if inflight.iter().any(|(it, _)| *it == id) {
             return Err(error(Reason::ProtocolError, "PUBCOMP before PUBREL"));
         }
         Ok(())
@@ -314,7 +316,7 @@ impl Active {
 
     /// True when the message with the identifier is under way with this QoS.
     fn is_at(&self, packet_id: PacketId, qos: QoS) -> bool {
-        let found = self.inflight.iter().find(|(id, _)| *id == packet_id);
+        let found = self.under_way().inflight.iter().find(|(id, _)| *id == packet_id);
         found.is_some_and(|(_, delivery)| delivery.qos == qos)
     }
 }
