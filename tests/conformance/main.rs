@@ -21,6 +21,7 @@ mod connect;
 mod deliver;
 mod delivery;
 mod disconnect;
+mod enhanced;
 mod limits;
 mod malformed;
 mod properties;

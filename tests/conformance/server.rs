@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{
-    Authenticator, Authorizer, AuthorizerRequest, AuthorizerResponse, Authorizers, CustomAuthorizer,
+    Authenticator, Authorizer, AuthorizerRequest, AuthorizerResponse, Authorizers,
+    CustomAuthorizer, EnhancedAuthorizer, ExchangeAnswer, ExchangeRequest,
 };
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
@@ -49,6 +50,9 @@ const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
 pub const USER: &str = "tester";
 /// Its password.
 pub const PASSWORD: &str = "right";
+
+/// The method of enhanced authentication that the servers offer.
+pub const METHOD: &str = "TESTS";
 
 /// What the small server grants.
 pub mod small {
@@ -168,7 +172,7 @@ async fn gateway(limits: &Limits) -> Arc<Shared> {
     let authorizers = Authorizers {
         by_name: [("users".into(), custom)].into(),
         default: Some("users".into()),
-        ..Authorizers::default()
+        by_method: [(METHOD.into(), Arc::new(Steps) as Arc<dyn EnhancedAuthorizer>)].into(),
     };
 
     let journal = Box::new(MemoryJournal::open(&Default::default()));
@@ -234,14 +238,41 @@ impl Authorizer for OneUser {
         let credentials = &request.credentials;
         let is_user = credentials.username.as_deref() == Some(USER);
         let password = credentials.password.as_deref();
-        Ok(AuthorizerResponse {
-            is_authenticated: is_user && password.is_none_or(|it| it == PASSWORD.as_bytes()),
-            principal_id: USER.to_owned(),
-            policy_documents: vec![POLICY.to_owned()],
-            disconnect_after_s: 0,
-            refresh_after_s: 0,
-            attributes: Vec::new(),
-        })
+        let is_known = is_user && password.is_none_or(|it| it == PASSWORD.as_bytes());
+        Ok(AuthorizerResponse { is_authenticated: is_known, ..known() })
+    }
+}
+
+fn known() -> AuthorizerResponse {
+    AuthorizerResponse {
+        is_authenticated: true,
+        principal_id: USER.to_owned(),
+        policy_documents: vec![POLICY.to_owned()],
+        disconnect_after_s: 0,
+        refresh_after_s: 0,
+        attributes: Vec::new(),
+    }
+}
+
+/// Does what the client's data says; see `enhanced`.
+struct Steps;
+
+#[async_trait]
+impl EnhancedAuthorizer for Steps {
+    async fn exchange(&self, request: &ExchangeRequest) -> Result<ExchangeAnswer, String> {
+        let welcome = || Ok(ExchangeAnswer::Accepted { response: known(), data: "welcome".into() });
+        match &request.data[..] {
+            b"ask" => Ok(ExchangeAnswer::Challenge {
+                data: "ask again".into(),
+                state: Bytes::from_static(b"asked"),
+            }),
+            b"good" => welcome(),
+            b"slow" => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                welcome()
+            }
+            _ => Err("the data is wrong".to_owned()),
+        }
     }
 }
 

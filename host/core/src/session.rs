@@ -221,6 +221,11 @@ impl Session {
         }
     }
 
+    /// True before the first packet.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self.phase, Phase::Fresh)
+    }
+
     /// True after [`Output::Close`] was decided.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed(_))

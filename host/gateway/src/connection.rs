@@ -413,7 +413,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn handle_malformed(&mut self, now: Now, error: &DecodeError) {
         tracing::debug!(%error, "packet refused");
-        if self.client.is_none() {
+        if self.session.is_fresh() {
             // Of a CONNECT; written only if the peer spoke a version of MQTT.
             self.send(&Packet::ConnAck(Box::new(ConnAck::new(error.reason))));
         }
