@@ -31,10 +31,11 @@ impl Durations {
         self.each.len() as f64 / self.wall.as_secs_f64()
     }
 
-    /// A row: case, per second, p50, p99, times the disk's rate.
-    pub fn into_row(mut self, name: &str, raw_rate: f64) -> [Cell; 5] {
+    /// A row: case, per second, p50, p99, times the disk's rate; `each` is what one operation
+    /// counts.
+    pub fn into_row(mut self, name: &str, each: f64, raw_rate: f64) -> [Cell; 5] {
         self.each.sort_unstable();
-        let rate = self.per_second();
+        let rate = self.per_second() * each;
         let [p50, p99] = [50, 99].map(|percent| percentile(&self.each, percent));
         [
             name.into(),
@@ -56,7 +57,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// What the disk itself can do: one small append after another, each made durable.
+/// What the disk itself can do: one append after another, each made durable.
 pub fn append(bytes: usize, measured: Duration, folder: &Path) -> Result<Durations> {
     let folder = temporary(folder)?;
     let mut file = File::create(folder.path().join("raw"))?;

@@ -3,7 +3,7 @@
 //! In: what to measure, and for how long. Out: tables for people, or `--json` for programs.
 //! Asserts no times: figures of different machines do not compare, a ratio within one run does.
 //! Reading order: `broker`, `connections` and `durable` (with `load`, and `process`, the brokers),
-//! `matching`, `rules`, `shadow`, `wasm`; `disk` is what the durable ones are compared with,
+//! `soak`, `matching`, `rules`, `shadow`, `wasm`; `disk` is what the durable ones are compared with,
 //! `table` prints.
 
 mod broker;
@@ -16,6 +16,7 @@ mod matching;
 mod process;
 mod rules;
 mod shadow;
+mod soak;
 mod table;
 mod wasm;
 
@@ -43,6 +44,9 @@ struct Arguments {
     /// Seconds that one case is measured; connects are counted instead.
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
+    /// Minutes of the soak.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_440))]
+    minutes: u32,
     /// Rounds of the cases beside mosquitto; the median is shown.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -61,7 +65,7 @@ enum What {
     Broker,
     /// CPU per connect and memory per connection, plain and with TLS, beside mosquitto.
     Connections,
-    /// Messages to durable sessions per second, beside the disk's own rate.
+    /// Messages to durable sessions per second, beside mosquitto and the disk's own rate.
     Durable,
     /// Finding what matches among 100,000 subscriptions and retained messages.
     Matching,
@@ -69,9 +73,11 @@ enum What {
     Rules,
     /// Durable shadow updates per second, beside the disk's own rate.
     Shadow,
+    /// Memory, files and disk of the host while clients come and go; not part of `all`.
+    Soak,
     /// Calls of a plugin that does nothing, beside native ones.
     Wasm,
-    /// Everything.
+    /// Everything but `soak`.
     #[default]
     All,
 }
@@ -123,7 +129,7 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
         tables.extend(connections::measure(arguments.rounds, &brokers()?)?);
     }
     if is_asked(What::Durable) {
-        tables.push(durable::measure(measured, &gnomon()?, &folder()?)?);
+        tables.push(durable::measure(measured, &brokers()?, &folder()?)?);
     }
     if is_asked(What::Matching) {
         tables.extend(matching::measure(measured)?);
@@ -133,6 +139,10 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
     }
     if is_asked(What::Shadow) {
         tables.push(shadow::measure(measured, &folder()?)?);
+    }
+    if arguments.what == What::Soak {
+        let length = Duration::from_secs(u64::from(arguments.minutes) * 60);
+        tables.push(soak::measure(length, &gnomon()?, &folder()?)?);
     }
     if is_asked(What::Wasm) {
         tables.push(wasm::measure(measured)?);

@@ -83,17 +83,34 @@ impl Kind {
     /// Starts the broker and waits until it takes connections; its data is in the system's
     /// temporary folder.
     pub async fn start(&self) -> Result<Process> {
-        self.start_in(&std::env::temp_dir()).await
+        let folder = std::env::temp_dir();
+        match self {
+            Self::Mosquitto(binary) => {
+                start_mosquitto(binary, temporary(&folder)?, "persistence false\n").await
+            }
+            Self::Gnomon(_) => self.start_in(&folder).await,
+        }
     }
 
-    /// As [`Kind::start`], with its data in a folder that matters.
+    /// As [`Kind::start`], with its data in a folder that matters, and as durable as the broker
+    /// can be.
     pub async fn start_in(&self, folder: &Path) -> Result<Process> {
         let folder = temporary(folder)?;
         match self {
-            Self::Mosquitto(binary) => start_mosquitto(binary, folder).await,
+            Self::Mosquitto(binary) => start_mosquitto(binary, folder, PERSISTENT).await,
             Self::Gnomon(binary) => start_gnomon(binary, folder).await,
         }
     }
+}
+
+fn bytes_below(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
 }
 
 /// A running broker; dropping it ends it.
@@ -138,6 +155,16 @@ impl Process {
         let kib: u64 =
             line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?.parse()?;
         Ok(kib * 1_024)
+    }
+
+    /// Files that the process has open, sockets too.
+    pub fn open_files(&self) -> Result<u64> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count() as u64)
+    }
+
+    /// Bytes of what it keeps on disk.
+    pub fn data_bytes(&self) -> Result<u64> {
+        bytes_below(self.folder.path())
     }
 
     fn spawn(
@@ -188,7 +215,10 @@ const CLIENT: &str = "client.pem";
 /// See [`CA`].
 const CLIENT_KEY: &str = "client-key.pem";
 
-async fn start_mosquitto(binary: &Path, folder: TempDir) -> Result<Process> {
+/// Saves as often as mosquitto 2.0 can: after every round of its loop in which something changed.
+const PERSISTENT: &str = "persistence true\nautosave_on_changes true\nautosave_interval 1\n";
+
+async fn start_mosquitto(binary: &Path, folder: TempDir, persistence: &str) -> Result<Process> {
     // It cannot choose ports itself; nobody else is likely to take these in between.
     let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
     let addresses = [free()?, free()?];
@@ -197,10 +227,12 @@ async fn start_mosquitto(binary: &Path, folder: TempDir) -> Result<Process> {
     let config = folder.path().join("mosquitto.conf");
     let file = |name| folder.path().join(name).display().to_string();
     let (ca, cert, key) = (file(CA), file("server.pem"), file("server-key.pem"));
-    // As Gnomon: no disk, no log lines, no delayed packets; queues that the credit cannot fill.
+    // As Gnomon: no log lines, no delayed packets; queues that the credit cannot fill.
     // Started by root it would become a user who cannot read its keys.
+    let location = folder.path().display();
     let text = format!(
-        "user root\nallow_anonymous true\npersistence false\nlog_type none\n\
+        "user root\nallow_anonymous true\nlog_type none\n\
+         {persistence}persistence_location {location}/\n\
          max_inflight_messages {INFLIGHT_MESSAGES}\nmax_queued_messages 0\nset_tcp_nodelay true\n\
          listener {port} 127.0.0.1\n\
          listener {tls_port} 127.0.0.1\n\

@@ -45,9 +45,10 @@ pub fn measure(measured: Duration, folder: &Path) -> Result<Table> {
     raw.join(append(RAW_BYTES, measured / 2, folder)?);
 
     let raw_rate = raw.per_second();
-    table.row(raw.into_row(&format!("raw append of {RAW_BYTES} B + fdatasync"), raw_rate));
+    let name = format!("raw append of {RAW_BYTES} B + fdatasync");
+    table.row(raw.into_row(&name, 1.0, raw_rate));
     for (name, durations) in updates {
-        table.row(durations.into_row(name, raw_rate));
+        table.row(durations.into_row(name, 1.0, raw_rate));
     }
     table.note("Every device has one update under way; p50 and p99 are until it is durable.");
     Ok(table)
