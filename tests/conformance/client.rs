@@ -163,6 +163,26 @@ impl Client {
         None
     }
 
+    /// The socket, for what a client should not do.
+    pub fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// True when the broker has closed the connection by now, whatever it sent before.
+    pub fn has_ended(&mut self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 1_024];
+        let is_ended = loop {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) => break is_end(error.kind()),
+            }
+        };
+        self.socket.set_nonblocking(false).unwrap();
+        is_ended
+    }
+
     /// The broker closes the connection and sends nothing more.
     #[track_caller]
     pub fn closed(mut self) {

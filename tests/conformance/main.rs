@@ -3,7 +3,8 @@
 //! The tests know bytes, not types: they share no code with the gateway's codec. Every test names
 //! the normative statements that it shows, in lines of its doc comment such as
 //! `/// 5.0: 3.1.0-1, 3.1.0-2`; `statements` checks them against the lists of both standards in
-//! `statements-3.1.1.txt` and `statements-5.0.txt`.
+//! `statements-3.1.1.txt` and `statements-5.0.txt`. Only `hostile` is about more than the standards
+//! say.
 //!
 //! `CONFORMANCE_BROKER=host:port` runs the same tests against any broker.
 
@@ -22,6 +23,7 @@ mod deliver;
 mod delivery;
 mod disconnect;
 mod enhanced;
+mod hostile;
 mod limits;
 mod malformed;
 mod properties;

@@ -8,23 +8,23 @@ use crate::wire::{BOTH, Version};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-const BINARY: u8 = 2;
+pub const BINARY: u8 = 2;
 const TEXT: u8 = 1;
 const CONTINUATION: u8 = 0;
 const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
+pub const PING: u8 = 9;
+pub const PONG: u8 = 10;
 
 /// A WebSocket client, no more than the tests need.
-struct Socket {
-    stream: TcpStream,
+pub struct Socket {
+    pub stream: TcpStream,
     /// The packets' bytes that came.
     unread: Vec<u8>,
 }
 
 impl Socket {
     /// The response to the upgrade request with this list of subprotocols, headers in lower case.
-    fn upgrade(protocols: &str) -> Option<(Self, String)> {
+    pub fn upgrade(protocols: &str) -> Option<(Self, String)> {
         let address = server::websocket()?;
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(WAIT)).unwrap();
@@ -45,14 +45,14 @@ impl Socket {
 
     /// An open WebSocket for MQTT; `None` against another broker.
     #[track_caller]
-    fn open() -> Option<Self> {
+    pub fn open() -> Option<Self> {
         let (socket, head) = Self::upgrade("Sec-WebSocket-Protocol: mqtt\r\n")?;
         assert!(head.starts_with("http/1.1 101"), "{head}");
         Some(socket)
     }
 
     /// Sends a frame.
-    fn frame(&mut self, is_last: bool, opcode: u8, payload: &[u8]) {
+    pub fn frame(&mut self, is_last: bool, opcode: u8, payload: &[u8]) {
         let mask = [1, 2, 3, 4];
         let mut bytes = vec![u8::from(is_last) << 7 | opcode];
         match u16::try_from(payload.len()) {
@@ -72,12 +72,12 @@ impl Socket {
         let _ = self.stream.write_all(&bytes);
     }
 
-    fn send(&mut self, payload: &[u8]) {
+    pub fn send(&mut self, payload: &[u8]) {
         self.frame(true, BINARY, payload);
     }
 
     /// The next frame; `None` at the end of the connection.
-    fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let mut head = [0; 2];
         self.stream.read_exact(&mut head).ok()?;
         assert_eq!(head[1] & 0x80, 0, "a server does not mask");
@@ -101,7 +101,7 @@ impl Socket {
 
     /// The next packet.
     #[track_caller]
-    fn packet(&mut self, version: Version) -> Packet {
+    pub fn packet(&mut self, version: Version) -> Packet {
         loop {
             if let Some((packet, len)) = read::read(version, &self.unread) {
                 self.unread.drain(..len);
@@ -115,7 +115,7 @@ impl Socket {
 
     /// The server closes the connection; it sends no packet before.
     #[track_caller]
-    fn closed(mut self) {
+    pub fn closed(mut self) {
         while let Some((opcode, payload)) = self.next_frame() {
             assert_eq!(opcode, CLOSE, "{payload:x?}");
         }
