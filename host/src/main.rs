@@ -10,7 +10,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-/// Connections allocate and free small pieces all the time; see ARCHITECTURE, "Memory".
+/// Connections allocate and free small pieces all the time; see ARCHITECTURE, decision 26.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
