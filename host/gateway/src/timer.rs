@@ -9,8 +9,9 @@ use gnomon_core::broker::queue::Queue;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// Slots of the wheel; a deadline further away is looked at early and armed again.
-const SLOTS: usize = 2_048;
+/// Slots of the wheel; a deadline further away is looked at early and armed again. Few, because what
+/// is left of an ended connection waits for its slot.
+const SLOTS: usize = 64;
 
 /// The wheel; [`Wheel::advance`] is to be called every second.
 pub struct Wheel {
