@@ -195,8 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let takes_packets = has_room && self.session.takes_packets();
             let received = match takes_packets && std::mem::take(&mut self.is_held) {
                 true => {
-                    let input = std::mem::take(&mut self.input);
-                    self.handle_input(&input);
+                    self.handle_input(&[]);
                     true
                 }
                 false => takes_packets && self.poll_receive(context).is_ready(),
@@ -367,15 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let result = Pin::new(&mut self.socket).poll_read(context, &mut read);
         let bytes = read.filled();
         match &result {
-            Poll::Ready(Ok(())) if !bytes.is_empty() => {
-                if self.input.is_empty() {
-                    self.handle_input(bytes);
-                } else {
-                    let mut input = std::mem::take(&mut self.input);
-                    input.extend_from_slice(bytes);
-                    self.handle_input(&input);
-                }
-            }
+            Poll::Ready(Ok(())) if !bytes.is_empty() => self.handle_input(bytes),
             Poll::Ready(_) => self.lose(),
             Poll::Pending => {}
         }
@@ -383,8 +374,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         result.map(|_| ())
     }
 
-    /// Decodes whole packets and keeps the rest.
+    /// Handles whole packets of what was kept and what comes behind it, and keeps the rest. A packet
+    /// that comes in many pieces is not copied anew with each.
     fn handle_input(&mut self, bytes: &[u8]) {
+        let mut input = std::mem::take(&mut self.input);
+        if input.is_empty() {
+            let handled = self.handle_packets(bytes);
+            input.extend_from_slice(&bytes[handled..]);
+        } else {
+            input.extend_from_slice(bytes);
+            let handled = self.handle_packets(&input);
+            input.drain(..handled);
+        }
+        if !self.session.is_closed() && !input.is_empty() {
+            self.is_held = !self.session.takes_packets();
+            self.input = input;
+        }
+    }
+
+    /// Decodes and handles whole packets; returns their bytes.
+    fn handle_packets(&mut self, bytes: &[u8]) -> usize {
         let now = self.now();
         let mut wakes = Wakes::default();
         let mut at = 0;
@@ -402,13 +411,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
                 Ok(None) => break,
-                Err(error) => return self.handle_malformed(now, &error),
+                Err(error) => {
+                    self.handle_malformed(now, &error);
+                    break;
+                }
             }
         }
-        if !self.session.is_closed() && at < bytes.len() {
-            self.is_held = !self.session.takes_packets();
-            self.input.extend_from_slice(&bytes[at..]);
-        }
+        at
     }
 
     fn handle_malformed(&mut self, now: Now, error: &DecodeError) {

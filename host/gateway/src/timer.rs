@@ -3,7 +3,7 @@
 //! In: [`Wheel::arm`] with a connection's next deadline. Out: [`Queue::tick`] at most a second
 //! after it. A connection is armed once at a time; when its deadline has moved on meanwhile
 //! (a packet came), it arms itself again, so that a packet costs nothing here.
-//! Bound: one entry per connection, and those of ended connections until their second.
+//! Bound: one entry per connection, and for a minute those of ended connections.
 
 use gnomon_core::broker::queue::Queue;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -86,8 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         // Packets that the client sent without waiting for the CONNACK [MQTT-3.1.4-5].
-        let input = std::mem::take(&mut self.input);
-        self.handle_input(&input);
+        self.handle_input(&[]);
         // Whoever tells of changes did not know the client yet.
         self.look_at_permissions();
     }
