@@ -560,7 +560,7 @@ impl Session {
             let verdict = connect::check_filter(&filter, limits, &active.permissions);
             if verdict == Err(Reason::NotAuthorized) {
                 self.config.metrics.subscribe_denied.increment();
-                tracing::info!(client_id = active.client_id(), %filter, "subscribe denied");
+                tracing::info!(client_id = %active.client_id(), %filter, "subscribe denied");
             }
             let verdict = verdict.map_err(|reason| active.told(reason));
             verdict.map(|()| (filter, compat.options(options)))

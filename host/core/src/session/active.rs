@@ -393,7 +393,7 @@ impl Active {
             // The right may have been withdrawn since CONNECT.
             let topic = Resource::Topic(will.topic.as_str());
             if !self.permissions.allows(Action::Publish, topic) {
-                tracing::warn!(client_id = self.client_id(), "will withheld: no longer allowed");
+                tracing::warn!(client_id = %self.client_id(), "will withheld: no longer allowed");
                 return None;
             }
             // [MQTT-3.1.3-9] the delay ends with the session.

@@ -145,7 +145,7 @@ impl Session {
         let verdict = active.may_publish(&topic, retain, limits)?;
         if verdict != Verdict::Allowed {
             self.config.metrics.publish_denied.increment();
-            tracing::info!(client_id = active.client_id(), %topic, "publish denied");
+            tracing::info!(client_id = %active.client_id(), %topic, "publish denied");
             self.deny(now, verdict, publish.qos, publish.packet_id);
             return Ok(());
         }
