@@ -1,7 +1,7 @@
 //! The log: what makes messages for durable sessions, and their progress, survive the host.
 //!
 //! In: [`Log::append`], from any thread, never blocking. Out: when a group commit has made an
-//! entry durable, its messages are handed to their queues ([`Queue::push_durable`]) and whoever
+//! entry durable, its messages are handed to their queues (`Queue::push_durable`) and whoever
 //! asked is told ([`Queue::durable`]), in the order of the log: that is the order of delivery too.
 //! Not here: the disk ([`Journal`](crate::storage::Journal)), which messages are for whom
 //! (`broker`).

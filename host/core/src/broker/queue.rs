@@ -2,7 +2,7 @@
 //!
 //! In: [`Inbox::deliver`], from any thread. Out: [`Queue::poll_event`] and [`Queue::take`], by the
 //! one connection task that owns the client. It outlives the connection of a persistent session,
-//! and ends with the session ([`Queue::end`]).
+//! and ends with the session (`Queue::end`).
 //! Bound: `messages_max` and `bytes_max`; when full a new message is dropped for this client,
 //! counted and, once per fill, logged. While nothing waits it holds no buffer.
 
