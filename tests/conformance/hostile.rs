@@ -4,7 +4,7 @@
 use crate::client::{Client, WAIT};
 use crate::packets::{Connect, Message, Will, ack, client_id, subscribe, topic};
 use crate::read::Packet;
-use crate::server;
+use crate::server::{self, PASSWORD, USER};
 use crate::websocket::{BINARY, PING, PONG, Socket};
 use crate::wire::{BOTH, Version, id, packet, reason, string, text, user};
 use gnomon_core::time::{Clock, SystemClock};
@@ -443,4 +443,30 @@ fn frames_of_one_byte_make_packets() {
     }
     assert!(matches!(socket.packet(Version::V311), Packet::ConnAck { reason: 0, .. }));
     assert_eq!(socket.packet(Version::V311), Packet::PingResp);
+}
+
+#[test]
+fn who_takes_over_as_somebody_else_does_not_get_the_session() {
+    if !server::is_gnomon() {
+        return;
+    }
+    for version in BOTH {
+        for is_cut in [false, true] {
+            let topic = topic();
+            let own = Connect::durable(version);
+            let mut owner = own.open();
+            owner.subscribe(&topic, 1);
+            let mut owner = Some(owner);
+            if is_cut {
+                owner.take().unwrap().cut();
+            }
+            let mut publisher = Client::connect(version);
+            publisher.publish(&topic, "for the owner", 1);
+            let thief = Connect { username: Some(USER), password: Some(PASSWORD), ..own.clone() };
+            let (mut thief, is_present) = thief.resume();
+            assert!(!is_present);
+            publisher.publish(&topic, "not for the thief", 1);
+            thief.quiet();
+        }
+    }
 }

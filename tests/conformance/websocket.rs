@@ -5,7 +5,7 @@ use crate::packets::{Connect, Message, subscribe, topic};
 use crate::read::{self, Packet};
 use crate::server;
 use crate::wire::{BOTH, Version};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 pub const BINARY: u8 = 2;
@@ -76,26 +76,39 @@ impl Socket {
         self.frame(true, BINARY, payload);
     }
 
+    /// Fills the buffer; `None` at the end of the connection.
+    #[track_caller]
+    fn read(&mut self, buffer: &mut [u8]) -> Option<()> {
+        match self.stream.read_exact(buffer) {
+            Ok(()) => Some(()),
+            Err(error) => {
+                let is_silent = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                assert!(!is_silent, "neither frame nor end within {WAIT:?}");
+                None
+            }
+        }
+    }
+
     /// The next frame; `None` at the end of the connection.
     pub fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let mut head = [0; 2];
-        self.stream.read_exact(&mut head).ok()?;
+        self.read(&mut head)?;
         assert_eq!(head[1] & 0x80, 0, "a server does not mask");
         let len = match head[1] {
             126 => {
                 let mut len = [0; 2];
-                self.stream.read_exact(&mut len).ok()?;
+                self.read(&mut len)?;
                 u16::from_be_bytes(len).into()
             }
             127 => {
                 let mut len = [0; 8];
-                self.stream.read_exact(&mut len).ok()?;
+                self.read(&mut len)?;
                 usize::try_from(u64::from_be_bytes(len)).unwrap()
             }
             len => usize::from(len),
         };
         let mut payload = vec![0; len];
-        self.stream.read_exact(&mut payload).ok()?;
+        self.read(&mut payload)?;
         Some((head[0] & 0x0f, payload))
     }
 

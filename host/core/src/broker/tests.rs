@@ -53,6 +53,15 @@ fn the_index_agrees_with_the_filter_on_every_pair() {
             receivers.push((filter, receiver));
         }
     }
+    // Whoever comes and goes leaves nothing.
+    let sizes = broker.write().sizes();
+    let churn = broker.register(queue("churn"));
+    for number in 0..1_000 {
+        let filter = filter(&format!("churn/{number}/+/#"));
+        churn.subscribe(&filter, qos1(), None);
+        assert!(churn.unsubscribe(&filter));
+    }
+    assert_eq!(broker.write().sizes(), sizes);
     for text in &texts {
         let Ok(name) = TopicName::parse(text) else { continue };
         let expected = receivers.iter().filter(|(filter, _)| filter.matches(&name)).count();

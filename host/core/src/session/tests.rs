@@ -375,6 +375,11 @@ fn deliveries_stay_within_the_window_and_what_is_denied_never_comes() {
     // An identifier that nobody uses changes nothing.
     bench.packet(Packet::PubAck(Ack { packet_id: PacketId::MAX, reason: Reason::Success }));
     assert_eq!(bench.session.delivery_room(), 1);
+    bench.outputs();
+    // What waited while the right was withdrawn does not come either.
+    bench.session.handle_permissions(Arc::new(Permissions::default()));
+    bench.deliver("a", QoS::AtLeastOnce);
+    bench.expect(&[]);
 }
 
 #[test]
