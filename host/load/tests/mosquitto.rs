@@ -7,12 +7,16 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Looks until a broker takes connections, 20 ms apart: ten seconds.
 const START_LOOKS: u32 = 500;
+
+/// Held from the choice of a port until a broker has it.
+static STARTING: Mutex<()> = Mutex::new(());
 
 struct Mosquitto {
     child: Child,
@@ -36,6 +40,8 @@ impl Mosquitto {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
+        // Until it listens nobody else may be given the port.
+        let _one_by_one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let config = folder.path().join("mosquitto.conf");
