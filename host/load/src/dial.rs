@@ -1,4 +1,4 @@
-//! Opening connections: TCP, TLS, CONNECT, SUBSCRIBE; and how many at a time.
+//! Opening connections: TCP, TLS, WebSocket, CONNECT, SUBSCRIBE; and how many at a time.
 //!
 //! Bounds: [`AT_ONCE`] connections are being opened at a time; the broker has
 //! `error::ANSWER_TIMEOUT` to answer.
@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::reason::Reason;
 use crate::stats::Stats;
 use crate::target;
+use crate::websocket::ByteStream;
 use rustls::HandshakeKind;
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -111,6 +112,13 @@ impl Dialer {
     }
 
     async fn stream(&self, number: u64) -> Result<(Stream, Option<HandshakeKind>), Failure> {
+        let (stream, handshake) = self.socket(number).await?;
+        let Some(uri) = self.plan.target.websocket.clone() else { return Ok((stream, handshake)) };
+        let stream = ByteStream::connect(uri, stream).await.map_err(Failure::Upgrade)?;
+        Ok((Stream::WebSocket(Box::new(stream)), handshake))
+    }
+
+    async fn socket(&self, number: u64) -> Result<(Stream, Option<HandshakeKind>), Failure> {
         let stream = target::open(self.address, number).await.map_err(Failure::Connect)?;
         let Some(tls) = &self.plan.tls else { return Ok((Stream::Plain(stream), None)) };
         let handshake = tls.connector.connect(tls.server_name.clone(), stream);

@@ -81,6 +81,9 @@ pub enum Failure {
     /// TLS; rustls's texts say which side refused and why.
     #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
+    /// WebSocket; a status code is the broker's refusal.
+    #[error("WebSocket handshake failed: {0}")]
+    Upgrade(io::Error),
     /// CONNACK or SUBACK did not come.
     #[error("no answer to {0} within {wait} s", wait = ANSWER_TIMEOUT.as_secs())]
     TimedOut(&'static str),

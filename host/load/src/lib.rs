@@ -6,8 +6,8 @@
 //! per connection, one buffer for all that read, packets written by hand and many with one call.
 //! Not here: anything of Gnomon; the broker is whoever the URL names.
 //! Reading order: `options`, `plan` (with `target`, `tls`, `topology`), `drive`, `traffic`,
-//! `publisher`, `subscriber` (with `window`, `sequence`), `fleet`, `dial`, `link`, `encode`,
-//! `decode`, `report`.
+//! `publisher`, `subscriber` (with `window`, `sequence`), `fleet`, `dial`, `link` (with
+//! `websocket`), `encode`, `decode`, `report`.
 
 mod decode;
 mod dial;
@@ -32,6 +32,7 @@ mod terminal;
 mod tls;
 mod topology;
 mod traffic;
+mod websocket;
 mod window;
 
 pub use drive::drive;

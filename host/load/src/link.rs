@@ -8,6 +8,7 @@
 use crate::decode::{self, Packet};
 use crate::error::Failure;
 use crate::options::Protocol;
+use crate::websocket::ByteStream;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -27,13 +28,15 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// TCP, or TLS over it.
+/// TCP, TLS over it, or WebSocket over one of them.
 #[derive(Debug)]
 pub enum Stream {
     /// Without TLS.
     Plain(TcpStream),
     /// With TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// WebSocket over one of the others.
+    WebSocket(Box<ByteStream<Stream>>),
 }
 
 /// A connection.
@@ -76,7 +79,8 @@ impl Link {
         let rest = [&self.out[self.written..], &crate::encode::DISCONNECT].concat();
         match &mut self.stream {
             Stream::Plain(stream) => drop(stream.write_all(&rest).await),
-            Stream::Tls(stream) => {
+            // Both have an end of their own.
+            stream => {
                 if stream.write_all(&rest).await.is_ok() {
                     let _ = stream.shutdown().await;
                 }
@@ -102,7 +106,7 @@ impl Link {
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let mut read = ReadBuf::new(scratch);
-            ready!(self.stream.poll_read(cx, &mut read))?;
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
             Poll::Ready(self.received(read.filled(), take))
         })
     }
@@ -110,7 +114,7 @@ impl Link {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
             self.flush = true;
-            match ready!(self.stream.poll_write(cx, &self.out[self.written..]))? {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.written += count,
             }
@@ -118,7 +122,7 @@ impl Link {
         self.out.clear();
         self.written = 0;
         if self.flush {
-            ready!(self.stream.poll_flush(cx))?;
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.flush = false;
         }
         Poll::Ready(Ok(()))
@@ -159,25 +163,46 @@ fn take_packets(
     Ok(taken)
 }
 
-impl Stream {
-    fn poll_read(&mut self, cx: &mut Context<'_>, read: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        read: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, read),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, read),
+            Self::WebSocket(stream) => Pin::new(stream).poll_read(cx, read),
         }
     }
+}
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::WebSocket(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::WebSocket(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::WebSocket(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

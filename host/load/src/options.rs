@@ -9,7 +9,8 @@ use std::path::PathBuf;
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Options {
-    /// Where the broker is: mqtt://HOST:PORT or mqtts://HOST:PORT; without PORT 1883 or 8883.
+    /// Where the broker is: mqtt://HOST:PORT or mqtts://HOST:PORT; without PORT 1883 or 8883. Over
+    /// WebSocket ws://HOST:PORT/PATH or wss://HOST:PORT/PATH; without them 80 or 443, and /mqtt.
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     pub url: String,
     /// CA certificates that sign the broker's, PEM; without it those of the system hold.
@@ -187,5 +188,9 @@ Examples:
   Mutual TLS, 2,000 connections at 200 a second, held for 30 seconds:
     gnomon bench --url mqtts://broker:8883 --ca ca.pem --cert device.pem --key device-key.pem \\
       --connections-only 2000 --connect-rate 200 --duration 30
+  Over WebSocket with TLS:
+    gnomon bench --url wss://broker:443/mqtt --ca ca.pem --cert device.pem --key device-key.pem
+
+A connection that is lost is counted as failed and not opened again; the others go on.
 
 Ends with 0 when everything arrived, with 1 when something was lost or failed.";

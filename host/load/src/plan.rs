@@ -93,7 +93,8 @@ impl Plan {
         check_identity(options)?;
         let tls = if target.tls { Some(Tls::new(options, &target.host)?) } else { None };
         if tls.is_none() && (options.ca.is_some() || options.cert.is_some() || options.resume) {
-            let what = format!("TLS options need a mqtts:// URL, and this is `{}`", options.url);
+            let what =
+                format!("TLS options need a mqtts:// or wss:// URL, and this is `{}`", options.url);
             return Err(LoadError::option("url", what));
         }
         let work = match options.connections_only {

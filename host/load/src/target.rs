@@ -6,12 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::http::Uri;
 
 /// Connections from one source address: Linux has 28,232 ports for them.
 const CONNECTIONS_PER_SOURCE: u64 = 25_000;
 
 /// For the first connection, which only proves that somebody listens.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Path of a WebSocket without one in its URL; AWS's, and without its slash.
+const WEBSOCKET_PATH: &str = "mqtt";
 
 /// A URL that has been understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,28 +24,38 @@ pub struct Target {
     pub url: String,
     /// Name or address, without the brackets of IPv6.
     pub host: String,
-    /// 1883 or 8883 by default.
+    /// 1883, 8883, 80 or 443 by default.
     pub port: u16,
-    /// `mqtts`.
+    /// `mqtts` or `wss`.
     pub tls: bool,
+    /// What the upgrade to WebSocket asks for, with `ws` and `wss`.
+    pub websocket: Option<Uri>,
 }
 
 impl Target {
-    /// Reads `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
+    /// Reads `mqtt://HOST[:PORT]`, `mqtts://HOST[:PORT]`, `ws://HOST[:PORT][/PATH]` or
+    /// `wss://HOST[:PORT][/PATH]`.
     pub fn parse(url: &str) -> Result<Self, LoadError> {
         let wrong = |what: &str| {
-            let what =
-                format!("{what} in `{url}`; write mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS");
+            let what = format!(
+                "{what} in `{url}`; write mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS; for \
+                 WebSocket ws://HOST:PORT/PATH or wss://HOST:PORT/PATH"
+            );
             LoadError::option("url", what)
         };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("no scheme"))?;
         let (tls, default_port) = match scheme {
             "mqtt" | "tcp" => (false, 1883),
             "mqtts" | "ssl" => (true, 8883),
-            "ws" | "wss" => return Err(wrong("MQTT over WebSocket is not supported")),
+            "ws" => (false, 80),
+            "wss" => (true, 443),
             _ => return Err(wrong("unknown scheme")),
         };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let is_websocket = matches!(scheme, "ws" | "wss");
+        let (authority, path) = match rest.split_once('/') {
+            Some((authority, path)) if is_websocket && !path.is_empty() => (authority, path),
+            _ => (rest.strip_suffix('/').unwrap_or(rest), WEBSOCKET_PATH),
+        };
         if authority.contains('@') {
             return Err(wrong("user name (use --username and --password)"));
         }
@@ -59,7 +73,9 @@ impl Target {
             return Err(wrong("no host"));
         }
         let port = port.map_or(Ok(default_port), str::parse).map_err(|_| wrong("no valid port"))?;
-        Ok(Self { url: url.into(), host: host.into(), port, tls })
+        let websocket = is_websocket.then(|| format!("{scheme}://{authority}/{path}").parse());
+        let websocket = websocket.transpose().map_err(|_| wrong("no valid path"))?;
+        Ok(Self { url: url.into(), host: host.into(), port, tls, websocket })
     }
 
     /// The first address of the host where somebody takes connections.
@@ -111,6 +127,8 @@ mod tests {
             ("mqtts://broker.example:443/", "broker.example", 443, true),
             ("mqtt://[::1]:1884", "::1", 1884, false),
             ("mqtts://[::1]", "::1", 8883, true),
+            ("ws://localhost", "localhost", 80, false),
+            ("wss://[::1]/mqtt", "::1", 443, true),
         ] {
             let target = Target::parse(url).unwrap();
             assert_eq!((&*target.host, target.port, target.tls), (host, port, tls), "{url}");
@@ -118,15 +136,29 @@ mod tests {
         for (url, part) in [
             ("localhost:1883", "no scheme"),
             ("http://a", "unknown scheme"),
-            ("wss://a", "WebSocket"),
             ("mqtt://", "no host"),
             ("mqtt://a:b", "no valid port"),
             ("mqtt://a:65536", "no valid port"),
             ("mqtt://u:p@a", "--username"),
             ("mqtt://a/path", "path"),
+            ("ws://a?q", "path"),
+            ("ws://a/p q", "no valid path"),
         ] {
             let error = Target::parse(url).unwrap_err().to_string();
             assert!(error.starts_with("--url: ") && error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_is_asked_for_by_path_and_query() {
+        for (url, expected) in [
+            ("mqtt://a", None),
+            ("ws://a:8080", Some("ws://a:8080/mqtt")),
+            ("wss://a/", Some("wss://a/mqtt")),
+            ("ws://[::1]:80/some/path?key=value", Some("ws://[::1]:80/some/path?key=value")),
+        ] {
+            let uri = Target::parse(url).unwrap().websocket.map(|uri| uri.to_string());
+            assert_eq!(uri.as_deref(), expected, "{url}");
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
 /// Looks until a broker takes connections, 20 ms apart: ten seconds.
 const START_LOOKS: u32 = 500;
@@ -309,6 +310,95 @@ fn mutual_tls_resumes_sessions_when_it_should() {
     let stranger = Options { cert: None, key: None, ..options() };
     let error = broker.try_load(stranger).unwrap_err().to_string();
     assert!(error.contains("none of 1 publishers could connect"), "{error}");
+}
+
+#[test]
+fn a_websocket_carries_the_same() {
+    let Some(broker) = Mosquitto::anonymous() else { return };
+    let options = || Options {
+        publishers: 5,
+        subscribers: 5,
+        payload: 3_000,
+        messages: Some(503),
+        window: 10,
+        ..Options::default()
+    };
+    for protocol in [Protocol::V311, Protocol::V5] {
+        for qos in [Qos::AtMostOnce, Qos::ExactlyOnce] {
+            let report = run_relayed(&broker, "", Options { protocol, qos, ..options() }).unwrap();
+            assert!(report.is_clean(), "{protocol:?} {qos:?}\n{report}");
+            assert_eq!((report.messages.sent, report.messages.received), (503, 503));
+        }
+    }
+    let error = run_relayed(&broker, "/elsewhere", options()).unwrap_err().to_string();
+    assert!(error.contains("WebSocket handshake failed: HTTP error: 404"), "{error}");
+}
+
+/// Runs a load through WebSockets at this path. A relay takes them for the broker, as a proxy does:
+/// not every mosquitto has them.
+fn run_relayed(broker: &Mosquitto, path: &str, options: Options) -> Result<Report, LoadError> {
+    block_on(async {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("ws://{}{path}", listener.local_addr().unwrap());
+        let plan = Plan::new(&Options { url, ..options })?;
+        let mut connections = tokio::task::JoinSet::new();
+        let relay_all = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(relay(stream, broker.port));
+            }
+        };
+        let mut observer = ();
+        tokio::select! {
+            report = drive(plan, &mut observer, std::future::pending()) => report,
+            () = relay_all => panic!("the relay ended"),
+        }
+    })
+}
+
+/// Returns when a side ends its connection; the first connection of a run asks for nothing.
+async fn relay(stream: tokio::net::TcpStream, broker_port: u16) -> Option<()> {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_tungstenite::tungstenite::{Bytes, Message};
+    let socket = tokio_tungstenite::accept_hdr_async(stream, upgrade).await.ok()?;
+    let broker = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, broker_port)).await.ok()?;
+    let (mut to_client, mut from_client) = socket.split();
+    let (mut from_broker, mut to_broker) = broker.into_split();
+    let up = async {
+        while let Some(Ok(message)) = from_client.next().await {
+            if let Message::Binary(bytes) = message {
+                to_broker.write_all(&bytes).await.ok()?;
+            }
+        }
+        Some(())
+    };
+    let down = async {
+        // Packets are longer, and begin anywhere in a message.
+        let mut bytes = [0; 1_000];
+        loop {
+            let count = from_broker.read(&mut bytes).await.ok().filter(|count| *count > 0)?;
+            let message = Message::Binary(Bytes::copy_from_slice(&bytes[..count]));
+            to_client.send(message).await.ok()?;
+        }
+    };
+    tokio::select! {
+        ended = up => ended,
+        ended = down => ended,
+    }
+}
+
+/// Wants `/mqtt` and the subprotocol `mqtt`.
+#[allow(clippy::result_large_err, reason = "the library's callback")]
+fn upgrade(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+    use tokio_tungstenite::tungstenite::http;
+    let protocol = request.headers().get(http::header::SEC_WEBSOCKET_PROTOCOL).cloned();
+    if request.uri().path() != "/mqtt" || protocol.as_ref().is_none_or(|it| it != "mqtt") {
+        let mut refusal = http::Response::new(None);
+        *refusal.status_mut() = http::StatusCode::NOT_FOUND;
+        return Err(refusal);
+    }
+    response.headers_mut().extend([(http::header::SEC_WEBSOCKET_PROTOCOL, protocol.unwrap())]);
+    Ok(response)
 }
 
 fn write_certificates(folder: &Path) {
