@@ -1,7 +1,7 @@
 //! What attackers and broken devices send. The standards have no statements about most of it; what
 //! counts is that the connection that does it is ended or held, and nobody else notices.
 
-use crate::client::{Client, WAIT};
+use crate::client::Client;
 use crate::packets::{Connect, Message, Will, ack, client_id, subscribe, topic};
 use crate::read::Packet;
 use crate::server::{self, PASSWORD, USER};
@@ -78,7 +78,7 @@ fn a_reader_that_does_not_read_loses_messages_and_holds_nobody_up() {
         let mut sent = 0;
         for round in 0..10 {
             for _ in 0..200 {
-                publisher.publish(&topic, &payload, 0);
+                publisher.publish(&topic, &payload, qos);
             }
             sent += 200;
             publisher.quiet();
@@ -98,9 +98,12 @@ fn a_reader_that_does_not_read_loses_messages_and_holds_nobody_up() {
         if server::is_gnomon() {
             assert!(got < sent, "20 MB waited for a client that did not read");
         }
-        publisher.publish(&topic, "last", 0);
+        publisher.publish(&topic, "last", qos);
         loop {
             let publish = deaf.message();
+            if publish.qos > 0 {
+                deaf.send(&ack(0x40, publish.packet_id));
+            }
             if publish.payload == b"last" {
                 break;
             }
@@ -359,12 +362,10 @@ fn half_open_connections_are_bounded_by_their_keep_alive() {
     let mut client = Connect { keep_alive_s: 1, will, ..Connect::new(Version::V5) }.open();
     // Whoever has gone without a word: nothing comes any more, and nothing is closed.
     client.socket().shutdown(Shutdown::Read).unwrap();
-    let start = SystemClock.now();
+    // Waits for some seconds, and panics then.
     watcher.message();
-    assert!(start.elapsed() < WAIT);
 }
 
-/// The wildcards of a name are no wildcards in what a client may do.
 #[test]
 fn a_publish_to_a_shared_name_is_a_publish_like_any_other() {
     for version in BOTH {

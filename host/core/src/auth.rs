@@ -27,7 +27,7 @@ pub struct Credentials {
     pub peer: SocketAddr,
     /// Name of the listener.
     pub listener: Arc<str>,
-    /// Policy that the listener grants to clients without any credential.
+    /// Policy that the listener grants to clients without any credential that can be checked.
     pub anonymous_policy: Option<Arc<str>>,
     /// Server name (SNI) of the TLS handshake.
     pub server_name: Option<Arc<str>>,

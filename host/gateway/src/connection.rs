@@ -87,7 +87,7 @@ pub struct Origin {
     pub listener: Arc<str>,
     /// The listener's limits and habits.
     pub session: Arc<Config>,
-    /// Policy for clients without credentials.
+    /// Policy for clients without credentials that can be checked.
     pub anonymous_policy: Option<Arc<str>>,
     /// SNI.
     pub server_name: Option<Arc<str>>,

@@ -52,7 +52,7 @@ pub struct ListenerConfig {
     pub insecure: bool,
     /// Limits and habits of MQTT on this listener.
     pub session: Arc<session::Config>,
-    /// Policy for clients without credentials.
+    /// Policy for clients without credentials that can be checked.
     pub anonymous_policy: Option<Arc<str>>,
     /// Connections at the same time; more wait.
     pub connections_max: usize,

@@ -181,11 +181,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Goes through what waits: `hand_on` keeps what nobody else takes. The queue is not locked
-    /// meanwhile; what comes then stays behind what is kept.
+    /// Goes through what waits if any of it came by a group: `hand_on` keeps what nobody else takes.
+    /// The queue is not locked meanwhile; what comes then stays behind what is kept.
     pub(super) fn hand_on(&self, hand_on: impl FnMut(Delivery) -> Option<Delivery>) {
         let waiting = {
             let mut state = self.state();
+            if state.deliveries.iter().all(|delivery| delivery.share.is_none()) {
+                return;
+            }
             let waiting = std::mem::take(&mut state.deliveries);
             state.bytes -= waiting.iter().map(size).sum::<usize>();
             waiting
