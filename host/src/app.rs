@@ -32,9 +32,9 @@ use gnomon_core::session::{Compat, Redirect};
 use gnomon_core::time::{Clock, Now, SystemClock};
 use gnomon_core::{rules, session, shadow};
 use gnomon_gateway::connection;
+use gnomon_gateway::event_loop::EventLoops;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{ListenError, Listener, ListenerConfig, Protocol};
-use gnomon_gateway::threads::Threads;
 use gnomon_gateway::timer::Wheel;
 use gnomon_pki::{Authority, AuthorityError};
 use gnomon_store::{OpenError, Options, RedbStore};
@@ -128,8 +128,8 @@ struct Parts {
     /// Accept loops and the ticker.
     loops: JoinSet<()>,
     /// Where MQTT connections run.
-    threads: Threads,
-    /// One task per connection.
+    threads: EventLoops,
+    /// One task per connection, there or here.
     connections: TaskTracker,
     stop: CancellationToken,
     /// Ends the connections that do not end by `stop`.
@@ -234,8 +234,8 @@ async fn serve(
             .collect(),
     }));
     let stop = CancellationToken::new();
-    let mqtt = mqtt(world, &clients, authenticator, &stop);
-    let threads = Threads::start(config.connection_threads()).map_err(StartError::Threads)?;
+    let threads = EventLoops::start(config.connection_threads()).map_err(StartError::Threads)?;
+    let mqtt = mqtt(world, &clients, authenticator, &threads, &stop);
     let mut parts = Parts {
         shadows,
         plugins,
@@ -269,6 +269,7 @@ fn mqtt(
     world: &World,
     clients: &Clients,
     authenticator: Authenticator,
+    threads: &EventLoops,
     stop: &CancellationToken,
 ) -> Arc<connection::Shared> {
     Arc::new(connection::Shared {
@@ -276,6 +277,7 @@ fn mqtt(
         authenticator,
         metrics: world.metrics.clone(),
         wheel: Wheel::new(world.clock.now()),
+        loops: threads.clone(),
         clock: world.clock.clone(),
         random: world.random.clone(),
         last_connection_id: AtomicU64::new(0),
@@ -316,7 +318,7 @@ impl Parts {
             self.connections.wait().await;
         }
         self.loops.shutdown().await;
-        if tokio::task::spawn_blocking(|| self.threads.stop()).await.is_err() {
+        if tokio::task::spawn_blocking(move || self.threads.stop()).await.is_err() {
             tracing::error!("connection threads cannot be stopped");
         }
         self.rules.shutdown(RULES_TIMEOUT).await;
@@ -360,13 +362,8 @@ impl Open<'_> {
             bound.push(listener);
         }
         for listener in bound {
-            let here = [Handle::current()];
-            let handles = if listener.is_mqtt() { parts.threads.handles() } else { &here };
-            for handle in handles {
-                let (stop, cut) = (parts.stop.clone(), parts.cut.clone());
-                let accept = listener.acceptor()?.run(stop, cut, parts.connections.clone());
-                parts.loops.spawn_on(accept, handle);
-            }
+            let (stop, cut) = (parts.stop.clone(), parts.cut.clone());
+            parts.loops.spawn(listener.run(stop, cut, parts.connections.clone()));
         }
         parts.loops.spawn(connection::watch_permissions(self.mqtt.clone()));
         let (mqtt, clients, broker) = (self.mqtt, parts.clients.clone(), parts.broker.clone());

@@ -25,10 +25,12 @@ use gnomon_core::session::{Compat, Config};
 use gnomon_core::storage::{MemoryJournal, MemoryStore};
 use gnomon_core::time::{Clock, Now, SystemClock};
 use gnomon_gateway::connection::{self, Shared};
+use gnomon_gateway::event_loop::EventLoops;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{Listener, ListenerConfig, Protocol};
 use gnomon_gateway::timer::Wheel;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -188,6 +190,7 @@ async fn gateway(limits: &Limits) -> Arc<Shared> {
         authenticator: Authenticator::new(registry, clock.clone(), authorizers),
         metrics: Arc::default(),
         wheel: Wheel::new(clock.now()),
+        loops: EventLoops::start(NonZeroUsize::MIN).unwrap(),
         clock: clock.clone(),
         random,
         last_connection_id: AtomicU64::new(0),
@@ -224,8 +227,7 @@ async fn listen(protocol: Protocol, shared: &Shared, session: &Arc<Config>) -> S
     .await
     .unwrap();
     let address = listener.address;
-    let acceptor = listener.acceptor().unwrap();
-    RUNTIME.spawn(acceptor.run(shared.stop.clone(), CancellationToken::new(), TaskTracker::new()));
+    RUNTIME.spawn(listener.run(shared.stop.clone(), CancellationToken::new(), TaskTracker::new()));
     address
 }
 

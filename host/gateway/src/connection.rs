@@ -19,6 +19,7 @@ mod standing;
 pub use opening::open;
 
 use crate::codec::{Codec, DecodeError};
+use crate::event_loop::EventLoops;
 use crate::timer::Wheel;
 use bytes::Bytes;
 use farewell::Farewell;
@@ -56,6 +57,9 @@ const WHEEL_STEP: Duration = Duration::from_secs(1);
 /// The thread's read buffer: one read takes what a fast publisher sent meanwhile.
 const READ_BUFFER_BYTES: usize = 64 * 1_024;
 
+/// Reads and queues in a row before others have their turn.
+const STEPS_PER_POLL: usize = 32;
+
 /// Buffers larger than this are not kept for the next connection.
 const SPARE_BUFFER_BYTES_MAX: usize = 256 * 1_024;
 
@@ -73,6 +77,8 @@ pub struct Shared {
     pub random: Arc<dyn Random>,
     /// Keep-alive and other deadlines.
     pub wheel: Wheel,
+    /// Where connections run once their CONNECT is answered.
+    pub loops: EventLoops,
     /// Of the newest connection.
     pub last_connection_id: AtomicU64,
     /// Cancelled when the host shuts down.
@@ -171,10 +177,38 @@ thread_local! {
     static SPARE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+impl<S> Connection<S> {
+    /// The same connection over what becomes of its socket.
+    ///
+    /// # Errors
+    /// As of `map`.
+    pub fn try_map_socket<T>(
+        self,
+        map: impl FnOnce(S) -> io::Result<T>,
+    ) -> io::Result<Connection<T>> {
+        Ok(Connection {
+            socket: map(self.socket)?,
+            codec: self.codec,
+            session: self.session,
+            client: self.client,
+            standing: self.standing,
+            farewell: self.farewell,
+            input: self.input,
+            is_held: self.is_held,
+            output: self.output,
+            written: self.written,
+            needs_flush: self.needs_flush,
+            packet_bytes_max: self.packet_bytes_max,
+            armed_until: self.armed_until,
+            shared: self.shared,
+        })
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Does what can be done without waiting; pending when everything waits for something.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
-        loop {
+        for _ in 0..STEPS_PER_POLL {
             // A revocation wins over a busy socket: meanwhile nothing is taken and nothing sent.
             ready!(self.poll_question(context));
             if let Some(step) = self.run_session() {
@@ -205,6 +239,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Pending;
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Runs the session's outputs; what comes before CONNACK is handed to the caller, who may wait.

@@ -6,11 +6,11 @@
 
 pub mod codec;
 pub mod connection;
+pub mod event_loop;
 pub mod http;
 pub mod listener;
 mod pace;
 pub mod proxy;
-pub mod threads;
 pub mod timer;
 pub mod tls;
 mod websocket;

@@ -6,8 +6,10 @@
 //! binds loopback addresses only, unless the operator says `insecure = true`.
 
 use crate::connection::{self, Connection, Origin};
+use crate::event_loop::{Entrance, Socket};
 use crate::http::{self, Service};
 use crate::pace::Pace;
+use crate::tls::stream::TlsStream;
 use crate::{proxy, tls};
 use bytes::Bytes;
 use gnomon_core::session;
@@ -23,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -98,10 +101,10 @@ pub enum ListenError {
 pub struct Listener {
     /// The address, with the port that was taken.
     pub address: SocketAddr,
-    socket: std::net::TcpListener,
+    socket: TcpListener,
     config: Arc<ListenerConfig>,
     slots: Arc<Semaphore>,
-    pace: Arc<Pace>,
+    pace: Pace,
 }
 
 impl Listener {
@@ -115,12 +118,12 @@ impl Listener {
             return Err(ListenError::Insecure { name, bind });
         }
         let bound = async {
-            let socket = TcpListener::bind(bind).await?.into_std()?;
+            let socket = TcpListener::bind(bind).await?;
             let address = socket.local_addr()?;
             Ok((socket, address))
         };
         let slots = Arc::new(Semaphore::new(config.connections_max));
-        let pace = Arc::new(Pace::new(config.connects_per_second));
+        let pace = Pace::new(config.connects_per_second);
         match bound.await {
             Ok((socket, address)) => {
                 Ok(Self { address, socket, config: Arc::new(config), slots, pace })
@@ -132,58 +135,20 @@ impl Listener {
         }
     }
 
-    /// True for MQTT without HTTP before it: its connections belong on
-    /// [`crate::threads::Threads`].
-    pub fn is_mqtt(&self) -> bool {
-        matches!(self.config.protocol, Protocol::Mqtt(_))
-    }
-
-    /// One more accept loop on the address, for a thread of its own.
-    ///
-    /// # Errors
-    /// No file descriptor is left.
-    pub fn acceptor(&self) -> Result<Acceptor, ListenError> {
-        let socket = self.socket.try_clone().map_err(|source| ListenError::Bind {
-            name: self.config.name.clone(),
-            bind: self.address,
-            hint: source.to_string(),
-            source,
-        })?;
-        let (config, slots, pace) = (self.config.clone(), self.slots.clone(), self.pace.clone());
-        Ok(Acceptor { socket, config, slots, pace })
-    }
-}
-
-/// An accept loop of a listener.
-pub struct Acceptor {
-    socket: std::net::TcpListener,
-    config: Arc<ListenerConfig>,
-    slots: Arc<Semaphore>,
-    pace: Arc<Pace>,
-}
-
-impl Acceptor {
-    /// Accepts until `stop`; connections run on in `tasks`, on the thread that this runs on. Until
-    /// its CONNECT is answered, and while it speaks HTTP, a connection ends with `cut`; afterwards
-    /// soon after it is told to.
+    /// Accepts until `stop`; every connection is one of `tasks`. Until its CONNECT is answered, and
+    /// while it speaks HTTP, a connection ends with `cut`; afterwards soon after it is told to.
     pub async fn run(self, stop: CancellationToken, cut: CancellationToken, tasks: TaskTracker) {
-        let Self { socket, config, slots, pace } = self;
-        let socket = match TcpListener::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                return tracing::error!(listener = %config.name, %error, "cannot accept connections");
-            }
-        };
+        let Self { socket, config, slots, mut pace, .. } = self;
         loop {
             let accepted = tokio::select! {
                 biased; // Stop must win over a flood of connections.
                 () = stop.cancelled() => return,
                 // Cancel-safe: a slot or a connection that was not taken stays where it is.
-                accepted = accept(&socket, &slots, &pace) => accepted,
+                accepted = accept(&socket, &slots, &mut pace) => accepted,
             };
             match accepted {
                 Ok((socket, peer, slot)) => {
-                    let place = Place { tasks: tasks.clone(), slot };
+                    let place = Place { _task: tasks.token(), _slot: slot };
                     let (config, cut) = (config.clone(), cut.clone());
                     tasks.spawn(async move {
                         cut.run_until_cancelled(serve(socket, peer, &config, place)).await;
@@ -201,7 +166,7 @@ impl Acceptor {
 async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
-    pace: &Pace,
+    pace: &mut Pace,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
     pace.wait().await;
@@ -212,25 +177,15 @@ async fn accept(
 
 /// What a connection holds of its listener.
 struct Place {
-    tasks: TaskTracker,
-    slot: OwnedSemaphorePermit,
+    _task: TaskTrackerToken,
+    _slot: OwnedSemaphorePermit,
 }
 
-impl Place {
-    /// Runs on what is left of a connection after its start, in a task of its own size: one that
-    /// went through the start would stay as large as a TLS handshake.
-    fn run<S>(self, connection: Connection<S>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        self.tasks.spawn(Seated { connection, _slot: self.slot });
-    }
-}
-
-/// A connection and its slot. No `async` block, which would keep room for the connection twice.
+/// An open connection and its place. No `async` block, which would keep room for the connection
+/// twice.
 struct Seated<S> {
     connection: Connection<S>,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for Seated<S> {
@@ -238,6 +193,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Seated<S> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.connection).poll(context)
+    }
+}
+
+/// A stream that can move to an event loop.
+trait Movable: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The stream there.
+    type Moved: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    fn move_to(self, entrance: &Entrance<'_>) -> io::Result<Self::Moved>;
+}
+
+impl Movable for TcpStream {
+    type Moved = Socket;
+
+    fn move_to(self, entrance: &Entrance<'_>) -> io::Result<Socket> {
+        entrance.socket(self.into_std()?)
+    }
+}
+
+impl<S: Movable> Movable for TlsStream<S> {
+    type Moved = TlsStream<S::Moved>;
+
+    fn move_to(self, entrance: &Entrance<'_>) -> io::Result<Self::Moved> {
+        self.try_map_socket(|socket| socket.move_to(entrance))
     }
 }
 
@@ -311,12 +290,18 @@ async fn read_proxy_header(
     }
 }
 
-async fn serve_mqtt<S>(socket: S, origin: Origin, shared: &Arc<connection::Shared>, place: Place)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// Starts the connection here; what is left of it then moves to a thread of connections.
+async fn serve_mqtt<S: Movable>(
+    socket: S,
+    origin: Origin,
+    shared: &Arc<connection::Shared>,
+    place: Place,
+) {
     if let Some(connection) = connection::open(socket, origin, shared.clone()).await {
-        place.run(connection);
+        shared.loops.spawn(move |entrance| {
+            let connection = connection.try_map_socket(|socket| socket.move_to(entrance))?;
+            Ok(Seated { connection, _place: place })
+        });
     }
 }
 

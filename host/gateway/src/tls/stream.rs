@@ -100,6 +100,24 @@ impl<S> TlsStream<S> {
         &self.tls
     }
 
+    /// The same stream over what becomes of its socket.
+    ///
+    /// # Errors
+    /// As of `map`.
+    pub fn try_map_socket<T>(
+        self,
+        map: impl FnOnce(S) -> io::Result<T>,
+    ) -> io::Result<TlsStream<T>> {
+        Ok(TlsStream {
+            socket: map(self.socket)?,
+            tls: self.tls,
+            held: self.held,
+            failure: self.failure,
+            is_read_closed: self.is_read_closed,
+            is_write_closed: self.is_write_closed,
+        })
+    }
+
     /// Drops what is empty.
     fn give_back(&mut self) {
         let is_empty = |held: &Held| {

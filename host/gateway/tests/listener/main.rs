@@ -75,8 +75,7 @@ async fn host(proxy: bool, tls: Option<Arc<ServerConfig>>) -> Host {
     let listener = Listener::bind(config).await.unwrap();
     let address = listener.address;
     let tasks = TaskTracker::new();
-    let acceptor = listener.acceptor().unwrap();
-    tasks.clone().spawn(acceptor.run(stop.clone(), stop.clone(), tasks));
+    tasks.clone().spawn(listener.run(stop.clone(), stop.clone(), tasks));
     Host { address, stop }
 }
 
