@@ -6,6 +6,7 @@
 use crate::app;
 use crate::config::Config;
 use crate::data::{DataFolder, KeyFile, RunFile};
+use crate::memory;
 use crate::telemetry::{self, LogFormat};
 use crate::terminal::{complain, show, show_text};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -119,10 +120,7 @@ impl From<RoleArgument> for Role {
 pub fn run() -> ExitCode {
     // Keys and the store are their owner's alone, also in a folder that was there before.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // Before the first thread. Huge pages under many small pieces keep a third more memory than is
-    // in use; where the kernel has no such switch nothing is lost.
-    #[cfg(target_os = "linux")]
-    rustix::thread::disable_transparent_huge_pages(true).ok();
+    memory::refuse_huge_pages();
     let result = match Cli::parse().command {
         Command::Up(up) => self::up(&up),
         Command::Status(folder) => status(&folder),

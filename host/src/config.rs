@@ -372,6 +372,16 @@ mod tests {
     fn mistakes_are_named() {
         let unknown = toml::from_str::<Config>("[limits]\npayload_byte = 1\n").unwrap_err();
         assert!(unknown.to_string().contains("payload_byte"), "{unknown}");
+        for (bad, why) in [
+            ("queue_messages = 60001", "at most 60000 messages can wait"),
+            ("inflight_messages = 0", "no message of QoS 1 or 2 could be sent"),
+        ] {
+            let error = toml::from_str::<Config>(&format!("[limits]\n{bad}\n")).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        let own = "[listeners.mqtt.limits]\ninflight_messages = 0\n";
+        let error = toml::from_str::<Config>(own).unwrap().listeners().unwrap_err().to_string();
+        assert!(error.contains("no message of QoS 1 or 2 could be sent"), "{error}");
         let config: Config = toml::from_str("[listeners.x]\nprotocol = 'mqtt'\n").unwrap();
         let error = config.listeners().unwrap_err().to_string();
         assert_eq!(error, "configuration: listener \"x\" needs `bind`; see the README");

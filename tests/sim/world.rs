@@ -64,7 +64,7 @@ pub struct World {
     pub(super) taken: Vec<BTreeMap<PacketId, PublicationId>>,
     /// When the device's last connection ended, of those that a crash cannot undo.
     pub(super) left_at: Vec<Instant>,
-    pub(super) permissions: Arc<Permissions>,
+    pub(super) permissions: Permissions,
     /// Tells what happens.
     is_told: bool,
     /// Never run: a takeover makes a timer that never fires.
@@ -102,7 +102,7 @@ impl World {
             clock,
             devices,
             is_told: false,
-            permissions: Arc::new(Permissions::new([&policy], &Context::default())),
+            permissions: Permissions::new([&policy], &Context::default()),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .start_paused(true)

@@ -16,7 +16,6 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// Items of a page when the caller does not say, and the most that a caller gets.
 pub(crate) const PAGE_ITEMS_MAX: usize = 250;
@@ -27,7 +26,7 @@ pub(crate) struct Caller {
     /// The access key, the certificate, or who a custom authorizer says it is.
     pub principal: Option<Principal>,
     /// What a device may do; `None` for the holder of an access key, whose role was checked.
-    pub permissions: Option<Arc<Permissions>>,
+    pub permissions: Option<Permissions>,
 }
 
 impl Caller {

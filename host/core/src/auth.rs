@@ -55,7 +55,7 @@ pub struct Identity {
     /// The thing whose name is the client id, when it is attached to the principal.
     pub thing: Option<ThingName>,
     /// What it may do.
-    pub permissions: Arc<Permissions>,
+    pub permissions: Permissions,
     /// The connection is closed after this time; `None`: never.
     pub disconnect_after: Option<Duration>,
 }

@@ -5,7 +5,8 @@
 
 use crate::message::Properties;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Bounds that the host enforces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +35,12 @@ pub struct Limits {
     pub filters_per_subscribe: u32,
     /// Unacknowledged QoS 1 and 2 messages, each way. To a client: more wait in its queue. From a
     /// client: MQTT 5 clients are told (Receive Maximum) and closed beyond it (0x93); of others
-    /// nothing more is read until the first are acknowledged.
+    /// nothing more is read until the first are acknowledged. At least 1.
+    #[serde(deserialize_with = "inflight_messages")]
     pub inflight_messages: u16,
     /// Messages that wait for one client, at most 60,000; when full the new message is dropped for
     /// that client.
+    #[serde(deserialize_with = "queue_messages")]
     pub queue_messages: u32,
     /// Bytes of payload and properties that wait for one client; when full as for
     /// `queue_messages`.
@@ -99,6 +102,27 @@ impl Limits {
             && correlation_data <= self.correlation_data_bytes as usize
             && response_topic.is_none_or(|topic| self.allow_topic(topic.as_str()))
     }
+}
+
+/// Each message of a durable queue has a packet identifier of its own, and the window its own too.
+const QUEUE_MESSAGES_MAX: u32 = 60_000;
+
+fn queue_messages<'de, D: Deserializer<'de>>(value: D) -> Result<u32, D::Error> {
+    let messages = u32::deserialize(value)?;
+    if messages > QUEUE_MESSAGES_MAX {
+        let text =
+            format!("{messages} is too many; at most {QUEUE_MESSAGES_MAX} messages can wait");
+        return Err(D::Error::custom(text));
+    }
+    Ok(messages)
+}
+
+fn inflight_messages<'de, D: Deserializer<'de>>(value: D) -> Result<u16, D::Error> {
+    let messages = u16::deserialize(value)?;
+    if messages == 0 {
+        return Err(D::Error::custom("0 is too few; no message of QoS 1 or 2 could be sent"));
+    }
+    Ok(messages)
 }
 
 impl Default for Limits {

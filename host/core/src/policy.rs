@@ -199,10 +199,11 @@ pub struct ThingContext {
 }
 
 /// The policies of one connection, its variables filled in. Without a policy nothing is allowed.
-#[derive(Debug, Default)]
+/// Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub struct Permissions {
     /// Denying statements first: the first that applies decides.
-    statements: Box<[Arc<Statement>]>,
+    statements: Arc<[Arc<Statement>]>,
 }
 
 impl Permissions {

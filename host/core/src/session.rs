@@ -389,7 +389,7 @@ impl Session {
     }
 
     /// The policies of the client changed.
-    pub fn handle_permissions(&mut self, permissions: Arc<Permissions>) {
+    pub fn handle_permissions(&mut self, permissions: Permissions) {
         if let Phase::Active(active) = &mut self.phase {
             active.set_permissions(permissions);
         }

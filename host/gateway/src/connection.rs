@@ -133,19 +133,26 @@ pub struct Connection<S> {
     standing: Standing,
     /// The end, once nothing else is left.
     farewell: Option<Box<Farewell>>,
-    /// The beginning of a packet whose rest has not come, and what the session does not take yet.
-    input: Vec<u8>,
-    /// `input` has whole packets.
+    /// `None` while nothing waits.
+    buffers: Option<Box<Buffers>>,
+    /// The input has whole packets.
     is_held: bool,
-    /// Encoded packets; the first `written` bytes are sent.
-    output: Vec<u8>,
-    written: usize,
     needs_flush: bool,
     /// The client's Maximum Packet Size.
     packet_bytes_max: u32,
     /// When the wheel ticks next; a tick before is the one of an earlier connection.
     armed_until: Option<Instant>,
     shared: Arc<Shared>,
+}
+
+/// What waits on either side of a connection.
+#[derive(Default)]
+struct Buffers {
+    /// The beginning of a packet whose rest has not come, and what the session does not take yet.
+    input: Vec<u8>,
+    /// Encoded packets; the first `written` bytes are sent.
+    output: Vec<u8>,
+    written: usize,
 }
 
 enum Step {
@@ -174,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static SPARE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SPARE_BUFFERS: RefCell<Option<Box<Buffers>>> = const { RefCell::new(None) };
 }
 
 impl<S> Connection<S> {
@@ -193,10 +200,8 @@ impl<S> Connection<S> {
             client: self.client,
             standing: self.standing,
             farewell: self.farewell,
-            input: self.input,
+            buffers: self.buffers,
             is_held: self.is_held,
-            output: self.output,
-            written: self.written,
             needs_flush: self.needs_flush,
             packet_bytes_max: self.packet_bytes_max,
             armed_until: self.armed_until,
@@ -224,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.session.is_closed() {
                 return Poll::Ready(Step::Done);
             }
-            let has_room = self.output.len() - self.written < UNSENT_BYTES_MAX;
+            let has_room = self.unsent() < UNSENT_BYTES_MAX;
             let took = self.poll_queue(context, has_room);
             let takes_packets = has_room && self.session.takes_packets();
             let received = match takes_packets && std::mem::take(&mut self.is_held) {
@@ -303,30 +308,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn deliver(&mut self, delivered: &Delivered) {
-        self.reserve();
-        let start = self.output.len();
-        let encoded = self.codec.encode_publish(delivered, &mut self.output);
+        let output = &mut buffers(&mut self.buffers).output;
+        let start = output.len();
+        let encoded = self.codec.encode_publish(delivered, output);
         // [MQTT-3.1.2-24]
-        let fits = self.output.len() - start <= self.packet_bytes_max as usize;
+        let fits = output.len() - start <= self.packet_bytes_max as usize;
         if encoded.is_ok() && fits {
             self.shared.metrics.messages_sent.increment();
         } else {
-            self.output.truncate(start);
+            output.truncate(start);
             self.session.handle_undeliverable(delivered);
         }
     }
 
     fn send(&mut self, packet: &Packet) {
-        self.reserve();
-        let start = self.output.len();
-        if let Err(error) = self.codec.encode(packet, &mut self.output) {
+        let output = &mut buffers(&mut self.buffers).output;
+        let start = output.len();
+        if let Err(error) = self.codec.encode(packet, output) {
             tracing::error!(%error, "packet of ours cannot be encoded");
         }
-        if self.output.len() - start <= self.packet_bytes_max as usize {
+        if output.len() - start <= self.packet_bytes_max as usize {
             return;
         }
         // [MQTT-3.1.2-24]; [MQTT-3.2.2-19], [MQTT-3.14.2-3]: the text for people goes first.
-        self.output.truncate(start);
+        output.truncate(start);
         if let Some(shorter) = without_reason_string(packet) {
             self.send(&shorter);
         } else if let Packet::ConnAck(_) = packet {
@@ -339,17 +344,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends what is encoded; ready when nothing is left.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.output.len() {
-            let rest = &self.output[self.written..];
-            let sent = ready!(Pin::new(&mut self.socket).poll_write(context, rest))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        if let Some(Buffers { output, written, .. }) = self.buffers.as_deref_mut() {
+            while *written < output.len() {
+                let rest = &output[*written..];
+                let sent = ready!(Pin::new(&mut self.socket).poll_write(context, rest))?;
+                if sent == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                *written += sent;
+                self.needs_flush = true;
             }
-            self.written += sent;
-            self.needs_flush = true;
+            output.clear();
+            *written = 0;
         }
-        self.output.clear();
-        self.written = 0;
         if self.needs_flush {
             ready!(Pin::new(&mut self.socket).poll_flush(context))?;
             self.needs_flush = false;
@@ -413,18 +420,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Handles whole packets of what was kept and what comes behind it, and keeps the rest. A packet
     /// that comes in many pieces is not copied anew with each.
     fn handle_input(&mut self, bytes: &[u8]) {
-        let mut input = std::mem::take(&mut self.input);
-        if input.is_empty() {
-            let handled = self.handle_packets(bytes);
-            input.extend_from_slice(&bytes[handled..]);
-        } else {
-            input.extend_from_slice(bytes);
-            let handled = self.handle_packets(&input);
-            input.drain(..handled);
-        }
+        let mut input = self.buffers.as_mut().map(|it| std::mem::take(&mut it.input));
+        let input = match input.take_if(|input| !input.is_empty()) {
+            Some(mut input) => {
+                input.extend_from_slice(bytes);
+                let handled = self.handle_packets(&input);
+                input.drain(..handled);
+                input
+            }
+            None => {
+                let handled = self.handle_packets(bytes);
+                bytes[handled..].to_vec()
+            }
+        };
         if !self.session.is_closed() && !input.is_empty() {
             self.is_held = !self.session.takes_packets();
-            self.input = input;
+            buffers(&mut self.buffers).input = input;
         }
     }
 
@@ -469,8 +480,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn lose(&mut self) {
         let now = self.now();
         // Nothing can be sent.
-        self.output.clear();
-        self.written = 0;
+        self.buffers = None;
         self.needs_flush = false;
         self.session.handle_lost(now);
     }
@@ -478,11 +488,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Before waiting: gives buffers back and arms the timer.
     fn rest(&mut self) {
         self.session.rest();
-        if self.output.is_empty() && self.output.capacity() > 0 {
-            let buffer = std::mem::take(&mut self.output);
-            if buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-                SPARE_BUFFER.set(buffer);
-            }
+        let idle = self.buffers.take_if(|it| it.input.is_empty() && it.output.is_empty());
+        if let Some(buffers) = idle
+            && buffers.output.capacity() <= SPARE_BUFFER_BYTES_MAX
+        {
+            SPARE_BUFFERS.set(Some(buffers));
         }
         if let (Some(client), Some(deadline)) = (&self.client, self.session.poll_timeout())
             && self.armed_until.is_none_or(|until| deadline + WHEEL_STEP < until)
@@ -491,15 +501,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn reserve(&mut self) {
-        if self.output.capacity() == 0 {
-            self.output = SPARE_BUFFER.take();
-        }
+    /// Bytes that wait for the socket.
+    fn unsent(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |it| it.output.len() - it.written)
     }
 
     fn now(&self) -> Now {
         Now::of(&*self.shared.clock)
     }
+}
+
+/// A connection's buffers; those of the thread when it has none.
+fn buffers(own: &mut Option<Box<Buffers>>) -> &mut Buffers {
+    own.get_or_insert_with(|| SPARE_BUFFERS.take().unwrap_or_default())
 }
 
 /// The packet without its text for people; `None` when it has none.

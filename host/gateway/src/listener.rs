@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -167,8 +167,8 @@ async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
     pace: &mut Pace,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+) -> io::Result<(TcpStream, SocketAddr, Slot)> {
+    let slot = Slot::take(slots).await?;
     pace.wait().await;
     let (socket, peer) = socket.accept().await?;
     pace.take();
@@ -178,7 +178,23 @@ async fn accept(
 /// What a connection holds of its listener.
 struct Place {
     _task: TaskTrackerToken,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
+}
+
+/// One of `connections_max`; half the size of a permit.
+struct Slot(Arc<Semaphore>);
+
+impl Slot {
+    async fn take(slots: &Arc<Semaphore>) -> io::Result<Self> {
+        slots.acquire().await.map_err(io::Error::other)?.forget();
+        Ok(Self(slots.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
 }
 
 /// An open connection and its place. No `async` block, which would keep room for the connection

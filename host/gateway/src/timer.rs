@@ -68,7 +68,7 @@ fn slot(second: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gnomon_core::broker::queue::{QueueBounds, QueueEvent};
+    use gnomon_core::broker::queue::{QueueBounds, QueueConfig, QueueEvent};
     use gnomon_core::ids::ClientId;
     use gnomon_core::time::{Clock, SystemClock};
     use std::task::{Context, Poll, Waker};
@@ -84,7 +84,8 @@ mod tests {
         let at = |s: f64| start + Duration::from_secs_f64(s);
         let bounds = QueueBounds { messages_max: 1, bytes_max: 1 };
         let client_id = ClientId::parse("c").unwrap();
-        let queue = Arc::new(Queue::new(client_id, None, bounds, Arc::default()));
+        let config = Arc::new(QueueConfig { bounds, metrics: Arc::default() });
+        let queue = Arc::new(Queue::new(client_id, None, config));
         let wheel = Wheel::new(start);
         for deadline in [0.2, 5.0, 1.5, 3_000.0] {
             wheel.arm(at(deadline), &queue);

@@ -79,12 +79,12 @@ struct Start {
     incoming: Vec<u8>,
 }
 
-static PERMISSIONS: LazyLock<Arc<Permissions>> = LazyLock::new(|| {
+static PERMISSIONS: LazyLock<Permissions> = LazyLock::new(|| {
     let text = r#"{"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Action": "iot:*", "Resource": "*"},
         {"Effect": "Deny", "Action": "iot:*", "Resource": "*secret*"}]}"#;
     let policy = Policy::parse("P", text, &Account::default()).unwrap();
-    Arc::new(Permissions::new([&policy], &Context::default()))
+    Permissions::new([&policy], &Context::default())
 });
 
 const TOPICS: [&str; 6] =

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use gnomon_core::broker::queue::{Queue, QueueBounds};
+use gnomon_core::broker::queue::{Queue, QueueBounds, QueueConfig};
 use gnomon_core::broker::{Broker, Wakes};
 use gnomon_core::ids::ClientId;
 use gnomon_core::message::Message;
@@ -62,7 +62,8 @@ fn oracle(pattern: &str, topic: &str) -> bool {
 
 fn queue() -> Arc<Queue> {
     let bounds = QueueBounds { messages_max: 100, bytes_max: 100_000 };
-    Arc::new(Queue::new(ClientId::parse("c").unwrap(), None, bounds, Arc::default()))
+    let config = Arc::new(QueueConfig { bounds, metrics: Arc::default() });
+    Arc::new(Queue::new(ClientId::parse("c").unwrap(), None, config))
 }
 
 // Lines: the first is a topic, the others are filters. A filter that comes again goes.

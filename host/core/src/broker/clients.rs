@@ -16,7 +16,7 @@ pub use client::Client;
 
 use super::log::{Entry as LogEntry, Event, Recovered, SessionNumber};
 use super::presence::Connected;
-use super::queue::{Queue, QueueBounds, Removal};
+use super::queue::{Queue, QueueBounds, QueueConfig, Removal};
 use super::record::{self, RecordError, SessionRecord};
 use super::{Broker, Receiver, Wakes};
 use crate::ids::{ClientId, Principal};
@@ -50,7 +50,7 @@ pub struct Clients(Arc<Shared>);
 
 struct Shared {
     broker: Broker,
-    bounds: QueueBounds,
+    queues: Arc<QueueConfig>,
     subscriptions_max: usize,
     metrics: Arc<Metrics>,
     last_session: AtomicU64,
@@ -64,23 +64,26 @@ struct Entries {
     due: BTreeSet<(Instant, ClientId)>,
     live: usize,
     gone: usize,
+    /// For connections that wait for the client id of one that is connected.
+    released: HashMap<ClientId, Arc<Notify>, ahash::RandomState>,
     /// The host shuts down: whoever still comes is told to go.
     stopping: Option<Reason>,
 }
 
+/// Small, because the table of all clients has room for more than there are.
 enum Entry {
-    Live {
-        queue: Arc<Queue>,
-        /// For connections that wait for the client id.
-        released: Option<Arc<Notify>>,
-    },
+    Live(Arc<Queue>),
     Parked(Box<Parked>),
-    /// Nothing is left but the version number, until the time, and when that is durable.
-    Gone {
-        version: u32,
-        until: Instant,
-        ended: Position,
-    },
+    Gone(Box<Gone>),
+}
+
+/// What is left of a client that left no session.
+struct Gone {
+    version: u32,
+    /// How long the version number is remembered.
+    until: Instant,
+    /// When it is durable that the session ended.
+    ended: Position,
 }
 
 /// A session without connection.
@@ -100,9 +103,9 @@ impl Entry {
     /// When to look at it.
     fn due(&self) -> impl Iterator<Item = Instant> + use<> {
         let (one, other) = match self {
-            Self::Live { .. } => (None, None),
+            Self::Live(_) => (None, None),
             Self::Parked(parked) => (parked.expires_at, parked.will_at),
-            Self::Gone { until, .. } => (Some(*until), None),
+            Self::Gone(gone) => (Some(gone.until), None),
         };
         one.into_iter().chain(other)
     }
@@ -112,8 +115,8 @@ impl Entries {
     fn insert(&mut self, client_id: &ClientId, entry: Entry) {
         self.remove(client_id);
         match &entry {
-            Entry::Live { .. } => self.live += 1,
-            Entry::Gone { .. } => self.gone += 1,
+            Entry::Live(_) => self.live += 1,
+            Entry::Gone(_) => self.gone += 1,
             Entry::Parked(_) => {}
         }
         self.due.extend(entry.due().map(|at| (at, client_id.clone())));
@@ -124,11 +127,13 @@ impl Entries {
     fn remove(&mut self, client_id: &ClientId) -> Option<Entry> {
         let entry = self.by_id.remove(client_id)?;
         match &entry {
-            Entry::Live { released, .. } => {
+            Entry::Live(_) => {
                 self.live -= 1;
-                released.iter().for_each(|waiting| waiting.notify_waiters());
+                if let Some(waiting) = self.released.remove(client_id) {
+                    waiting.notify_waiters();
+                }
             }
-            Entry::Gone { .. } => self.gone -= 1,
+            Entry::Gone(_) => self.gone -= 1,
             Entry::Parked(_) => {}
         }
         for at in entry.due() {
@@ -142,7 +147,7 @@ impl Entries {
         self.remove(client_id);
         if self.gone < VERSIONS_MAX {
             let until = now + VERSION_KEPT;
-            self.insert(client_id, Entry::Gone { version, until, ended });
+            self.insert(client_id, Entry::Gone(Box::new(Gone { version, until, ended })));
         }
     }
 }
@@ -197,7 +202,7 @@ impl Clients {
     ) -> Self {
         Self(Arc::new(Shared {
             broker,
-            bounds,
+            queues: Arc::new(QueueConfig { bounds, metrics: metrics.clone() }),
             subscriptions_max: subscriptions_max as usize,
             metrics,
             last_session: AtomicU64::new(0),
@@ -220,9 +225,8 @@ impl Clients {
         for (key, bytes) in recovered.take_documents(record::SESSIONS) {
             let (client_id, mut session) = SessionRecord::read(&key, &bytes)?;
             let messages = recovered.sessions.remove(&session.number).unwrap_or_default();
-            let metrics = self.0.metrics.clone();
-            let number = Some(session.number);
-            let queue = Arc::new(Queue::new(client_id.clone(), number, self.0.bounds, metrics));
+            let (number, config) = (Some(session.number), self.0.queues.clone());
+            let queue = Arc::new(Queue::new(client_id.clone(), number, config));
             queue.restore(messages.deliveries);
             let receiver = self.0.broker.register(queue.clone());
             for (filter, options, id) in subscriptions.remove(&session.number).unwrap_or_default() {
@@ -283,11 +287,11 @@ impl Clients {
     ) -> Result<(Client, Option<Resumable>), Wait> {
         let client_id = opening.client_id;
         let mut entries = self.entries();
-        if let Some(Entry::Live { queue, released }) = entries.by_id.get_mut(client_id) {
-            // Made before the other side can notify: nothing is missed.
-            let released = released.get_or_insert_default().clone().notified_owned();
+        if let Some(Entry::Live(queue)) = entries.by_id.get(client_id) {
             queue.stop(Reason::SessionTakenOver);
-            return Err(Wait::Released(released));
+            // Made before the other side can notify, which takes the lock: nothing is missed.
+            let released = entries.released.entry(client_id.clone()).or_default();
+            return Err(Wait::Released(released.clone().notified_owned()));
         }
         let (parked, version) = match entries.remove(client_id) {
             // It belongs to whoever made it: its messages are not for another principal.
@@ -301,19 +305,20 @@ impl Clients {
                 let version = parked.version.wrapping_add(1);
                 (Some(parked), version)
             }
-            Some(Entry::Gone { version, until, ended }) if ended > self.committed() => {
-                entries.insert(client_id, Entry::Gone { version, until, ended });
+            Some(Entry::Gone(gone)) if gone.ended > self.committed() => {
+                let ended = gone.ended;
+                entries.insert(client_id, Entry::Gone(gone));
                 return Err(Wait::Durable(ended));
             }
-            Some(Entry::Gone { version, .. }) => (None, version.wrapping_add(1)),
-            Some(Entry::Live { .. }) | None => (None, 0),
+            Some(Entry::Gone(gone)) => (None, gone.version.wrapping_add(1)),
+            Some(Entry::Live(_)) | None => (None, 0),
         };
         let (queue, receiver, record, resumable) = self.session(opening, parked);
         if let Some(record) = &record {
             let document = (record::session_key(client_id), Some(record.to_bytes()));
             self.write(vec![document], None);
         }
-        entries.insert(client_id, Entry::Live { queue: queue.clone(), released: None });
+        entries.insert(client_id, Entry::Live(queue.clone()));
         if let Some(reason) = entries.stopping {
             queue.stop(reason);
         }
@@ -358,8 +363,8 @@ impl Clients {
                     will,
                 });
                 let number = record.as_ref().map(|record| record.number);
-                let (bounds, metrics) = (self.0.bounds, self.0.metrics.clone());
-                let queue = Arc::new(Queue::new(client_id.clone(), number, bounds, metrics));
+                let config = self.0.queues.clone();
+                let queue = Arc::new(Queue::new(client_id.clone(), number, config));
                 let receiver = self.0.broker.register(queue.clone());
                 (queue, receiver, record, None)
             }
@@ -399,9 +404,9 @@ impl Clients {
                     self.write(vec![(record::session_key(&client_id), Some(document))], None);
                     entries.insert(&client_id, Entry::Parked(parked));
                 }
-                Some(Entry::Gone { .. }) | None => {}
+                Some(Entry::Gone(_)) | None => {}
                 // Has no time at which to look at it.
-                Some(live @ Entry::Live { .. }) => entries.insert(&client_id, live),
+                Some(live @ Entry::Live(_)) => entries.insert(&client_id, live),
             }
         }
     }
@@ -417,7 +422,7 @@ impl Clients {
     ) -> bool {
         let mut entries = self.entries();
         match entries.by_id.get(client_id) {
-            Some(Entry::Live { queue, .. }) => {
+            Some(Entry::Live(queue)) => {
                 queue.remove_client(Removal {
                     with_session: clean_session,
                     without_will: prevent_will,
@@ -443,7 +448,7 @@ impl Clients {
         let mut entries = self.entries();
         entries.stopping = Some(reason);
         for entry in entries.by_id.values() {
-            if let Entry::Live { queue, .. } = entry {
+            if let Entry::Live(queue) = entry {
                 queue.stop(reason);
             }
         }
@@ -453,7 +458,7 @@ impl Clients {
     /// by itself, afterwards.
     pub fn permissions_changed(&self) {
         for entry in self.entries().by_id.values() {
-            if let Entry::Live { queue, .. } = entry {
+            if let Entry::Live(queue) = entry {
                 queue.permissions_changed();
             }
         }

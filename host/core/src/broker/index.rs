@@ -6,11 +6,12 @@
 //! depth of the name and the branches that match, not with the number of subscriptions.
 
 use super::share::Group;
-use super::{Inbox, Route, Target, reserve_one};
+use super::{Inbox, Route, Target};
 use crate::message::SubscriptionId;
 use crate::packet::SubscribeOptions;
 use crate::topic::{TopicFilter, TopicName};
 use ahash::RandomState;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -34,7 +35,8 @@ struct NodeData {
     hash: Node,
     /// Children by level, `plus` and `hash` counted too.
     children: u32,
-    subscriptions: Vec<Subscription>,
+    /// Most nodes have none or one.
+    subscriptions: SmallVec<[Subscription; 1]>,
     /// Shared subscriptions; boxed, because few nodes have any.
     #[allow(clippy::box_collection, reason = "a node without groups is to be small")]
     groups: Option<Box<Vec<Arc<Group>>>>,
@@ -133,10 +135,7 @@ impl Index {
         match subscriptions.iter_mut().find(|s| s.slot == slot) {
             // [MQTT-3.8.4-3] an identical filter replaces the subscription.
             Some(existing) => *existing = subscription,
-            None => {
-                reserve_one(subscriptions);
-                subscriptions.push(subscription);
-            }
+            None => subscriptions.push(subscription),
         }
     }
 
@@ -289,7 +288,7 @@ impl Index {
                 return;
             }
             let (parent, step) = (data.parent, data.step);
-            data.subscriptions = Vec::new();
+            data.subscriptions = SmallVec::new();
             self.free_nodes.push(node);
             match step {
                 Step::Plus => self.nodes[parent as usize].plus = NONE,

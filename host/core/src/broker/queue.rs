@@ -17,21 +17,29 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// A bounded queue with one reader.
+/// A bounded queue with one reader. Small, because every client has one.
 #[derive(Debug)]
 pub struct Queue {
     client_id: ClientId,
-    /// Of a session that outlives its connection.
-    session: Option<SessionNumber>,
-    bounds: QueueBounds,
-    metrics: Arc<Metrics>,
+    /// Of a session that outlives its connection; they begin at 1, and 0 stands for none.
+    session: SessionNumber,
+    config: Arc<QueueConfig>,
     state: Mutex<State>,
+}
+
+/// What all queues of a host share.
+#[derive(Debug)]
+pub struct QueueConfig {
+    /// How much may wait.
+    pub bounds: QueueBounds,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How much may wait in a [`Queue`].
 #[derive(Clone, Copy, Debug)]
 pub struct QueueBounds {
-    /// Messages.
+    /// Messages; at most 60,000.
     pub messages_max: u32,
     /// Bytes of payload and properties.
     pub bytes_max: u32,
@@ -40,9 +48,10 @@ pub struct QueueBounds {
 #[derive(Debug, Default)]
 struct State {
     deliveries: VecDeque<Delivery>,
-    bytes: usize,
-    /// Messages in the log that will be pushed here, and their bytes (counted in `bytes` too).
-    reserved: usize,
+    /// Of `deliveries` and of what is reserved.
+    bytes: u32,
+    /// Messages in the log that will be pushed here.
+    reserved: u16,
     /// How far the log has come, for a reader that waits for it; 0 when it was told.
     durable: Position,
     waker: Option<Waker>,
@@ -88,10 +97,10 @@ impl Queue {
     pub fn new(
         client_id: ClientId,
         session: Option<SessionNumber>,
-        bounds: QueueBounds,
-        metrics: Arc<Metrics>,
+        config: Arc<QueueConfig>,
     ) -> Self {
-        Self { client_id, session, bounds, metrics, state: Mutex::default() }
+        let session = session.unwrap_or(SessionNumber(0));
+        Self { client_id, session, config, state: Mutex::default() }
     }
 
     /// The client's id.
@@ -101,7 +110,7 @@ impl Queue {
 
     /// The session's number in the log, if it is durable.
     pub fn session(&self) -> Option<SessionNumber> {
-        self.session
+        (self.session != SessionNumber(0)).then_some(self.session)
     }
 
     /// The next event for the one reader. `wants_deliveries` is false while the reader has no
@@ -145,7 +154,7 @@ impl Queue {
         } else {
             state.deliveries.drain(..max).collect()
         };
-        state.bytes -= taken.iter().map(size).sum::<usize>();
+        state.take_off(taken.iter());
         taken
     }
 
@@ -190,12 +199,12 @@ impl Queue {
                 return;
             }
             let waiting = std::mem::take(&mut state.deliveries);
-            state.bytes -= waiting.iter().map(size).sum::<usize>();
+            state.take_off(waiting.iter());
             waiting
         };
         let kept: VecDeque<_> = waiting.into_iter().filter_map(hand_on).collect();
         let mut state = self.state();
-        state.bytes += kept.iter().map(size).sum::<usize>();
+        state.put_on(kept.iter());
         let came = std::mem::replace(&mut state.deliveries, kept);
         state.deliveries.extend(came);
     }
@@ -215,7 +224,7 @@ impl Queue {
     pub(super) fn restore(&self, deliveries: Vec<Delivery>) {
         let mut state = self.state();
         state.is_parked = true;
-        state.bytes += deliveries.iter().map(size).sum::<usize>();
+        state.put_on(deliveries.iter());
         state.deliveries.extend(deliveries);
     }
 
@@ -228,13 +237,15 @@ impl Queue {
         }
     }
 
-    fn fits(&self, state: &State, bytes: usize) -> bool {
-        state.deliveries.len() + state.reserved < self.bounds.messages_max as usize
-            && state.bytes + bytes <= self.bounds.bytes_max as usize
+    fn fits(&self, state: &State, bytes: u32) -> bool {
+        let QueueBounds { messages_max, bytes_max } = self.config.bounds;
+        // `reserved` counts no further.
+        state.messages() < messages_max.min(u16::MAX.into()) as usize
+            && state.bytes.checked_add(bytes).is_some_and(|bytes| bytes <= bytes_max)
     }
 
     /// Counts the bytes in, or the message as dropped.
-    fn has_room(&self, state: &mut State, bytes: usize) -> bool {
+    fn has_room(&self, state: &mut State, bytes: u32) -> bool {
         if state.is_ended {
             return false;
         }
@@ -242,11 +253,10 @@ impl Queue {
             state.bytes += bytes;
             return true;
         }
-        let messages = state.deliveries.len() + state.reserved;
-        self.metrics.messages_dropped.increment();
+        self.config.metrics.messages_dropped.increment();
         if !std::mem::replace(&mut state.is_overflowing, true) {
-            let client_id = &self.client_id;
-            tracing::warn!(%client_id, queued = messages, "queue full, new messages dropped");
+            let (client_id, queued) = (&self.client_id, state.messages());
+            tracing::warn!(%client_id, queued, "queue full, new messages dropped");
         }
         false
     }
@@ -287,16 +297,11 @@ impl Queue {
         state.is_parked = true;
         state.waker = None;
         state.stop = None;
-        let mut bytes = 0;
-        state.deliveries.retain(|delivery| {
-            let is_kept = delivery.qos > QoS::AtMostOnce || delivery.share.is_some();
-            bytes += if is_kept { 0 } else { size(delivery) };
-            is_kept
-        });
-        state.bytes -= bytes;
-        state.bytes += unacknowledged.iter().map(size).sum::<usize>();
+        state.put_on(unacknowledged.iter());
+        let is_kept = |it: &Delivery| it.qos > QoS::AtMostOnce || it.share.is_some();
         let queued = std::mem::replace(&mut state.deliveries, unacknowledged);
-        state.deliveries.extend(queued);
+        state.take_off(queued.iter().filter(|it| !is_kept(it)));
+        state.deliveries.extend(queued.into_iter().filter(is_kept));
     }
 
     /// A connection reads again; what was meant for the one before is forgotten.
@@ -338,13 +343,12 @@ impl Inbox for Queue {
     }
 
     fn durable(self: Arc<Self>) -> Option<(SessionNumber, Arc<Queue>)> {
-        self.session.map(|session| (session, self))
+        self.session().map(|session| (session, self))
     }
 
     fn readiness(&self) -> Readiness {
         let state = self.state();
-        let messages = state.deliveries.len() + state.reserved;
-        if state.is_ended || messages >= self.bounds.messages_max as usize {
+        if state.is_ended || state.messages() >= self.config.bounds.messages_max as usize {
             Readiness::Full
         } else if state.is_parked {
             Readiness::Offline
@@ -367,7 +371,26 @@ fn push(state: &mut State, delivery: Delivery, wakes: &mut Wakes) {
     }
 }
 
-fn size(delivery: &Delivery) -> usize {
+impl State {
+    /// Those that wait and those that will.
+    fn messages(&self) -> usize {
+        self.deliveries.len() + usize::from(self.reserved)
+    }
+
+    /// Counts the bytes of messages that are put into the queue, whatever the bounds are.
+    fn put_on<'a>(&mut self, deliveries: impl Iterator<Item = &'a Delivery>) {
+        self.bytes = deliveries.map(size).fold(self.bytes, u32::saturating_add);
+    }
+
+    /// The reverse.
+    fn take_off<'a>(&mut self, deliveries: impl Iterator<Item = &'a Delivery>) {
+        self.bytes = deliveries.map(size).fold(self.bytes, u32::saturating_sub);
+    }
+}
+
+fn size(delivery: &Delivery) -> u32 {
     let properties = delivery.message.properties.as_ref();
-    delivery.message.payload.len() + properties.map_or(0, |properties| properties.bytes())
+    let bytes =
+        delivery.message.payload.len() + properties.map_or(0, |properties| properties.bytes());
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,6 @@
 //! The index: matching, overlap, bounds. Clients and sessions: `clients::tests`.
 
-use super::queue::{Queue, QueueBounds};
+use super::queue::{Queue, QueueBounds, QueueConfig};
 use super::*;
 use crate::message::Publisher;
 use crate::metrics::Metrics;
@@ -24,7 +24,8 @@ fn qos1() -> SubscribeOptions {
 }
 
 fn queue(id: &str) -> Arc<Queue> {
-    Arc::new(Queue::new(ClientId::parse(id).unwrap(), None, BOUNDS, Arc::default()))
+    let config = Arc::new(QueueConfig { bounds: BOUNDS, metrics: Arc::default() });
+    Arc::new(Queue::new(ClientId::parse(id).unwrap(), None, config))
 }
 
 fn publish(broker: &Broker, topic: &str) -> usize {
@@ -179,7 +180,8 @@ fn beside_no_local_an_own_message_comes_as_the_other_subscriptions_say() {
 fn a_full_queue_drops_new_messages_and_counts_them() {
     let metrics = Arc::new(Metrics::default());
     let id = ClientId::parse("slow").unwrap();
-    let queue = Arc::new(Queue::new(id, None, BOUNDS, metrics.clone()));
+    let config = Arc::new(QueueConfig { bounds: BOUNDS, metrics: metrics.clone() });
+    let queue = Arc::new(Queue::new(id, None, config));
     let broker = Broker::in_memory();
     let receiver = broker.register(queue.clone());
     receiver.subscribe(&filter("#"), qos1(), None);

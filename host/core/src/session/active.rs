@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Active {
     pub(super) version: Version,
     pub(super) publisher: Arc<Publisher>,
-    pub(super) permissions: Arc<Permissions>,
+    pub(super) permissions: Permissions,
     /// 0: off.
     pub(super) keep_alive_s: u16,
     pub(super) session_expiry_s: u32,
@@ -29,10 +29,8 @@ pub(super) struct Active {
     /// The client authenticates again and was not answered yet.
     pub(super) is_challenged: bool,
     pub(super) aliases: Option<Box<Aliases>>,
-    /// The topic published to last, and what the client may there.
-    may_publish: Option<(TopicName, MayPublish)>,
-    /// The topic received last, and whether the client may.
-    may_receive: Option<(TopicName, bool)>,
+    /// `None` before the first message, either way.
+    verdicts: Option<Box<Verdicts>>,
     /// QoS 1 and 2 messages that the client takes unacknowledged.
     window: u16,
     /// The session outlives the connection: the log is told of its progress.
@@ -72,6 +70,15 @@ impl UnderWay {
             && self.answers.is_empty()
             && self.unanswered == 0
     }
+}
+
+/// What the policies say of the topics used last: a client tends to stay on its topic.
+#[derive(Default)]
+struct Verdicts {
+    /// The topic published to last, and what the client may there.
+    publish: Option<(TopicName, MayPublish)>,
+    /// The topic received last, and whether the client may.
+    receive: Option<(TopicName, bool)>,
 }
 
 /// How fast a client publishes.
@@ -128,8 +135,7 @@ impl Active {
             is_challenged: false,
             aliases: (outgoing_max > 0)
                 .then(|| Box::new(Aliases { outgoing_max, ..Aliases::default() })),
-            may_publish: None,
-            may_receive: None,
+            verdicts: None,
             window: connect
                 .receive_maximum
                 .map_or(u16::MAX, NonZeroU16::get)
@@ -178,10 +184,9 @@ impl Active {
         }
     }
 
-    pub(super) fn set_permissions(&mut self, permissions: Arc<Permissions>) {
+    pub(super) fn set_permissions(&mut self, permissions: Permissions) {
         self.permissions = permissions;
-        self.may_publish = None;
-        self.may_receive = None;
+        self.verdicts = None;
         self.is_challenged = false;
     }
 
@@ -309,7 +314,8 @@ impl Active {
         retain: bool,
         limits: &Limits,
     ) -> Result<Verdict, ProtocolError> {
-        let mut may = match &self.may_publish {
+        let known = self.verdicts.as_ref().and_then(|verdicts| verdicts.publish.as_ref());
+        let mut may = match known {
             Some((last, may)) if last == topic => *may,
             _ if !limits.allow_topic(topic.as_str()) => {
                 return Err(error(Reason::TopicNameInvalid, "topic name beyond the limits"));
@@ -320,7 +326,7 @@ impl Active {
             let verdict = self.verdict(Action::RetainPublish, topic);
             may.retain = Some(verdict == Verdict::Allowed);
         }
-        match &mut self.may_publish {
+        match &mut self.verdicts.get_or_insert_default().publish {
             Some((last, known)) if last == topic => *known = may,
             other => *other = Some((topic.clone(), may)),
         }
@@ -341,13 +347,14 @@ impl Active {
     }
 
     pub(super) fn may_receive(&mut self, topic: &TopicName) -> bool {
-        if let Some((last, verdict)) = &self.may_receive
+        if let Some(verdicts) = &self.verdicts
+            && let Some((last, verdict)) = &verdicts.receive
             && last == topic
         {
             return *verdict;
         }
         let verdict = self.permissions.allows(Action::Receive, Resource::Topic(topic.as_str()));
-        self.may_receive = Some((topic.clone(), verdict));
+        self.verdicts.get_or_insert_default().receive = Some((topic.clone(), verdict));
         verdict
     }
 

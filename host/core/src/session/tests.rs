@@ -16,7 +16,7 @@ const EVERYTHING: &str = r#"{"Version": "2012-10-17", "Statement": [
 struct Bench {
     session: Session,
     clock: ManualClock,
-    permissions: Arc<Permissions>,
+    permissions: Permissions,
 }
 
 impl Bench {
@@ -130,9 +130,9 @@ impl Bench {
     }
 }
 
-fn permissions() -> Arc<Permissions> {
+fn permissions() -> Permissions {
     let policy = Policy::parse("P", EVERYTHING, &crate::ids::Account::default()).unwrap();
-    Arc::new(Permissions::new([&policy], &Context::default()))
+    Permissions::new([&policy], &Context::default())
 }
 
 fn connect(version: Version) -> Connect {
@@ -377,7 +377,7 @@ fn deliveries_stay_within_the_window_and_what_is_denied_never_comes() {
     assert_eq!(bench.session.delivery_room(), 1);
     bench.outputs();
     // What waited while the right was withdrawn does not come either.
-    bench.session.handle_permissions(Arc::new(Permissions::default()));
+    bench.session.handle_permissions(Permissions::default());
     bench.deliver("a", QoS::AtLeastOnce);
     bench.expect(&[]);
 }
@@ -478,7 +478,7 @@ fn a_will_is_left_by_every_end_but_a_clean_disconnect() {
     }
     // The right to publish it was withdrawn meanwhile.
     let mut bench = Bench::connected(with_will());
-    bench.session.handle_permissions(Arc::new(Permissions::default()));
+    bench.session.handle_permissions(Permissions::default());
     let now = bench.now();
     assert!(bench.session.end(now).left.unwrap().will.is_none());
 }
@@ -734,7 +734,7 @@ fn enhanced_authentication_goes_back_and_forth_until_the_host_is_content() {
     let identity = Identity {
         principal: None,
         thing: None,
-        permissions: Arc::new(Permissions::default()),
+        permissions: Permissions::default(),
         disconnect_after: None,
     };
     let now = bench.now();
@@ -794,7 +794,7 @@ fn a_retained_message_needs_a_right_of_its_own() {
         {"Effect": "Allow", "Action": "iot:Publish", "Resource": "*"}]}"#;
     let mut bench = Bench::connected(connect(Version::V5));
     let policy = Policy::parse("P", PUBLISH, &crate::ids::Account::default()).unwrap();
-    let permissions = Arc::new(Permissions::new([&policy], &Context::default()));
+    let permissions = Permissions::new([&policy], &Context::default());
     bench.session.handle_permissions(permissions.clone());
     let retain = Publish { retain: true, ..publish("a", QoS::AtLeastOnce) };
     bench.packet(Packet::Publish(publish("a", QoS::AtLeastOnce)));

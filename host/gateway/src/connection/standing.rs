@@ -5,6 +5,7 @@
 
 use super::{Connection, Shared};
 use gnomon_core::auth::{Admission, Exchange, Identity, Progress, Refusal};
+use gnomon_core::ids::ClientId;
 use gnomon_core::packet::{Auth, Reason};
 use gnomon_core::session::ProtocolError;
 use gnomon_core::time::Now;
@@ -41,14 +42,15 @@ type Answer<T> = (Option<Result<T, Refusal>>, SocketAddr);
 
 impl Standing {
     /// Asks whether the client may stay if what let it in has changed.
-    fn look(&mut self, shared: &Arc<Shared>) {
+    fn look(&mut self, client_id: &ClientId, shared: &Arc<Shared>) {
         let has_changed = |admission| shared.authenticator.has_changed(admission);
         *self = match std::mem::replace(self, Self::Fixed) {
             Self::Admitted(mut admission) => match has_changed(&mut admission) {
                 true => {
-                    let shared = shared.clone();
+                    let (client_id, shared) = (client_id.clone(), shared.clone());
                     Self::Questioned(Box::pin(async move {
-                        let answer = shared.authenticator.authenticate_again(&admission);
+                        let authenticator = &shared.authenticator;
+                        let answer = authenticator.authenticate_again(&admission, &client_id);
                         let answer = shared.stop.run_until_cancelled(answer).await;
                         (admission, answer)
                     }))
@@ -110,7 +112,9 @@ impl Standing {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Asks whether the client may stay if what let it in has changed.
     pub(super) fn look_at_permissions(&mut self) {
-        self.standing.look(&self.shared);
+        if let Some(client) = &self.client {
+            self.standing.look(client.id(), &self.shared);
+        }
     }
 
     /// Waits for the answer, if there is a question: new permissions, or the end.

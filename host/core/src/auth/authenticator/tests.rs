@@ -344,11 +344,12 @@ async fn deciding_again_asks_what_the_first_decision_asked() {
     let credentials = with_certificate(DEVICES[0]);
     let first = authenticator.authenticate(&credentials).await.unwrap();
     let admission = authenticator.admission(&credentials).unwrap();
-    let again = authenticator.authenticate_again(&admission).await.unwrap();
+    let id = credentials.client_id.as_ref().unwrap();
+    let again = authenticator.authenticate_again(&admission, id).await.unwrap();
     assert_eq!(again.principal, first.principal);
     assert_eq!(again.thing, first.thing);
     assert_eq!(format!("{:?}", again.permissions), format!("{:?}", first.permissions));
     registry.update_certificate(&device, CertificateStatus::Revoked).await.unwrap();
-    let refusal = authenticator.authenticate_again(&admission).await.unwrap_err();
+    let refusal = authenticator.authenticate_again(&admission, id).await.unwrap_err();
     assert!(refusal.to_string().contains("is REVOKED"), "{refusal}");
 }

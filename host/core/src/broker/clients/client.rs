@@ -46,6 +46,11 @@ pub(super) struct Scan {
 }
 
 impl Client {
+    /// The client id.
+    pub fn id(&self) -> &ClientId {
+        self.queue.id()
+    }
+
     /// Of its messages: the client id, and its principal.
     pub fn publisher(&self) -> &Arc<Publisher> {
         &self.publisher
@@ -267,10 +272,6 @@ impl Client {
         let notify = Some(self.queue.clone());
         let entry = LogEntry { documents, notify, ..LogEntry::default() };
         Durability::At(self.clients.0.broker.log().append(entry))
-    }
-
-    fn id(&self) -> &ClientId {
-        self.queue.id()
     }
 
     pub(super) fn events(&self) -> Connected<'_> {

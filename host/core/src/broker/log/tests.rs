@@ -1,7 +1,7 @@
 //! The log alone: what it keeps, what it gives up, and how it fails.
 
 use super::*;
-use crate::broker::queue::QueueBounds;
+use crate::broker::queue::{QueueBounds, QueueConfig};
 use crate::broker::{Broker, Opened};
 use crate::ids::ClientId;
 use crate::limits::Limits;
@@ -34,7 +34,8 @@ impl Bed {
         let log = broker.log().clone();
         let bounds = QueueBounds { messages_max: 60_000, bytes_max: u32::MAX };
         let id = ClientId::parse("c").unwrap();
-        let queue = Arc::new(Queue::new(id, Some(SESSION), bounds, Arc::default()));
+        let config = Arc::new(QueueConfig { bounds, metrics: Arc::default() });
+        let queue = Arc::new(Queue::new(id, Some(SESSION), config));
         (Self { disk, faults, log, committer, queue }, recovered)
     }
 
