@@ -159,7 +159,8 @@ impl Client {
                 Err(error) => panic!("neither packet nor end within {WAIT:?}: {error}"),
             }
         }
-        assert!(self.unread.is_empty(), "half a packet at the end: {:x?}", self.unread);
+        let (rest, first) = (self.unread.len(), self.unread.iter().take(32).collect::<Vec<_>>());
+        assert!(rest == 0, "{rest} bytes of a packet at the end: {first:x?} …");
         None
     }
 

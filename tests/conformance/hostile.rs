@@ -7,8 +7,10 @@ use crate::read::Packet;
 use crate::server::{self, PASSWORD, USER};
 use crate::websocket::{BINARY, PING, PONG, Socket};
 use crate::wire::{BOTH, Version, id, packet, reason, string, text, user};
+use gnomon_core::limits::Limits;
 use gnomon_core::time::{Clock, SystemClock};
-use std::io::Write;
+use std::collections::{HashSet, VecDeque};
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -470,4 +472,134 @@ fn who_takes_over_as_somebody_else_does_not_get_the_session() {
             thief.quiet();
         }
     }
+}
+
+#[test]
+fn packet_identifiers_begin_anew_behind_the_last() {
+    // More than there are, some of them unacknowledged all the time.
+    const MESSAGES: u32 = 70_000;
+    const UNDER_WAY: u32 = 50;
+    let topic = topic();
+    let mut subscriber = Client::connect(Version::V5);
+    subscriber.subscribe(&topic, 1);
+    let mut publisher = Client::connect(Version::V5);
+    let mut unacknowledged = VecDeque::new();
+    let mut highest = 0;
+    for first in (0..MESSAGES).step_by(UNDER_WAY as usize) {
+        let ids = (first..first + UNDER_WAY).map(|number| {
+            let id = u16::try_from(number % 65_535 + 1).unwrap();
+            (
+                id,
+                Message { qos: 1, ..Message::new(&topic, &number.to_string()) }
+                    .bytes(Version::V5, id),
+            )
+        });
+        let (ids, packets): (Vec<_>, Vec<_>) = ids.unzip();
+        publisher.send(&packets.concat());
+        for id in ids {
+            publisher.acknowledged(0x40, id);
+        }
+        let mut acks = Vec::new();
+        for number in first..first + UNDER_WAY {
+            let publish = subscriber.receive(&number.to_string());
+            let id = publish.packet_id;
+            assert!(id > 0 && !unacknowledged.contains(&id), "{id} is in use");
+            highest = highest.max(id);
+            unacknowledged.push_back(id);
+            if unacknowledged.len() >= UNDER_WAY as usize {
+                acks.extend(ack(0x40, unacknowledged.pop_front().unwrap()));
+            }
+        }
+        subscriber.send(&acks);
+    }
+    assert!(u32::from(highest) < MESSAGES);
+}
+
+#[test]
+fn the_queue_of_an_absent_client_keeps_the_oldest() {
+    if !server::is_gnomon() {
+        return;
+    }
+    let queue_messages = Limits::default().queue_messages;
+    for version in BOTH {
+        let topic = topic();
+        let connect = Connect::durable(version);
+        let mut absent = connect.open();
+        absent.subscribe(&topic, 1);
+        absent.cut();
+        let mut publisher = Client::connect(version);
+        for number in 0..queue_messages + 200 {
+            // Acknowledged all the same: others may have got it.
+            publisher.publish(&topic, &number.to_string(), 1);
+        }
+        let (mut back, is_present) = connect.resume();
+        assert!(is_present);
+        for number in 0..queue_messages {
+            let publish = back.receive(&number.to_string());
+            back.send(&ack(0x40, publish.packet_id));
+        }
+        publisher.publish(&topic, "there is room again", 1);
+        back.receive("there is room again");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_retained_messages_come_one_after_the_other() {
+    const TOPICS: u32 = 100_000;
+    // A broker of its own: the messages stay.
+    let Some(address) = server::fresh() else { return };
+    let connect = || Connect::new(Version::V5).open_at(address).0;
+    let mut publisher = connect();
+    for first in (0..TOPICS).step_by(1_000) {
+        let packets = (first..first + 1_000).map(|number| {
+            let topic = format!("flood/{}/{number}", number % 100);
+            Message { retain: true, ..Message::new(&topic, "kept") }.bytes(Version::V5, 0)
+        });
+        publisher.send(&packets.collect::<Vec<_>>().concat());
+        publisher.quiet();
+    }
+    let mut deaf = connect();
+    deaf.send(&subscribe(Version::V5, 1, &[("#", 0)], &[]));
+    // Nobody waits for the one that does not read.
+    let (mut one, mut other) = (connect(), connect());
+    one.subscribe("flood/7/107", 0);
+    one.receive("kept");
+    other.publish("flood/7/107", "new", 1);
+    one.receive("new");
+    let mut topics = HashSet::new();
+    while topics.len() < TOPICS as usize {
+        if let Packet::Publish(publish) = deaf.packet() {
+            topics.insert(publish.topic);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_reads_nothing_is_let_go() {
+    if !server::is_gnomon() {
+        return;
+    }
+    let connect = Connect::new(Version::V5);
+    let mut deaf = connect.open();
+    let topic = topic();
+    deaf.subscribe(&topic, 0);
+    let mut publisher = Client::connect(Version::V5);
+    // More than both kernels take.
+    for _ in 0..200 {
+        publisher.publish(&topic, &"x".repeat(100_000), 0);
+    }
+    publisher.quiet();
+    let start = SystemClock.now();
+    // The one that takes over does not wait until the other has read why it ends.
+    connect.open().quiet();
+    assert!(start.elapsed() < UNNOTICED);
+    // Nor does the host, for longer than it says; what comes after that is what the kernels had.
+    std::thread::sleep(Duration::from_secs(6));
+    let mut came = 0;
+    let mut buffer = vec![0; 65_536];
+    while let Ok(read @ 1..) = deaf.socket().read(&mut buffer) {
+        came += read;
+    }
+    assert!(deaf.has_ended(), "the host still waits after its five seconds");
+    assert!(came < 20_000_000, "all of it was kept for a client that did not read");
 }

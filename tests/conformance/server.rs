@@ -130,6 +130,11 @@ pub fn small() -> Option<SocketAddr> {
     is_gnomon().then(|| SMALL.mqtt)
 }
 
+/// A gateway that nobody else uses, with the default limits; `None` against another broker.
+pub fn fresh() -> Option<SocketAddr> {
+    is_gnomon().then(|| start(Limits::default(), Duration::from_secs(60)).mqtt)
+}
+
 /// A listener for WebSockets on `/mqtt`; `None` against another broker.
 pub fn websocket() -> Option<SocketAddr> {
     is_gnomon().then(|| GENEROUS.websocket)
