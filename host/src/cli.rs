@@ -6,7 +6,7 @@
 use crate::app;
 use crate::config::Config;
 use crate::data::{DataFolder, KeyFile, RunFile};
-use crate::memory;
+use crate::process;
 use crate::telemetry::{self, LogFormat};
 use crate::terminal::{complain, show, show_text};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -120,7 +120,7 @@ impl From<RoleArgument> for Role {
 pub fn run() -> ExitCode {
     // Keys and the store are their owner's alone, also in a folder that was there before.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    memory::refuse_huge_pages();
+    self::process::prepare();
     let result = match Cli::parse().command {
         Command::Up(up) => self::up(&up),
         Command::Status(folder) => status(&folder),

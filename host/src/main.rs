@@ -5,7 +5,7 @@ mod banner;
 mod cli;
 mod config;
 mod data;
-mod memory;
+mod process;
 mod telemetry;
 mod terminal;
 

@@ -6,6 +6,7 @@ use crate::aws::Aws;
 use crate::customer_example::Example;
 use crate::host::{Host, LAB};
 use crate::mqtt::{self, Client, packet};
+use std::time::Duration;
 
 /// Somebody else, whom nothing in these tests may disturb.
 #[track_caller]
@@ -179,4 +180,22 @@ fn a_webhook_to_a_url_that_was_not_granted_is_logged_with_rule_and_reason() {
     client.publish("sensor/temp", "{\"temp\": 32}");
     client.ping();
     example.receiver.expect_nothing();
+}
+
+#[test]
+fn connections_wait_while_no_file_is_left_and_nobody_else_notices() {
+    let host = Host::start_with_files(150, LAB);
+    let Some(aws) = Aws::of(&host) else { return };
+    aws.create_lab_policy();
+    let mut bystander = bystander(&host);
+    let flood: Vec<_> = (0..200).map(|_| Client::plain(&host, "lab")).collect();
+    host.expect_log("cannot accept connections");
+    // Longer than the host pauses: it says it once.
+    std::thread::sleep(Duration::from_millis(500));
+    bystander.ping();
+    assert_eq!(host.log().matches("cannot accept connections").count(), 1, "{}", host.log());
+    drop(flood);
+    let mut late = Client::plain(&host, "lab");
+    assert_eq!(late.connect("late"), 0);
+    bystander.ping();
 }

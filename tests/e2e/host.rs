@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+const GNOMON: &str = env!("CARGO_BIN_EXE_gnomon");
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -44,6 +45,20 @@ impl Host {
         host
     }
 
+    /// As [`Host::start`], with so many files at most.
+    #[track_caller]
+    pub fn start_with_files(files: u32, configuration: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let configuration = format!("{LISTENERS}{configuration}");
+        std::fs::write(folder.path().join("gnomon.toml"), configuration).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh", GNOMON]);
+        let process = spawn(shell, folder.path());
+        let mut host = Self { process, folder, status: Value::Null };
+        host.wait_until_ready();
+        host
+    }
+
     /// What a host says that refuses to start with this whole configuration.
     #[track_caller]
     pub fn refused(configuration: &str) -> String {
@@ -56,7 +71,7 @@ impl Host {
     fn spawn(configuration: &str) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("gnomon.toml"), configuration).unwrap();
-        Self { process: spawn(folder.path()), folder, status: Value::Null }
+        Self { process: spawn(Command::new(GNOMON), folder.path()), folder, status: Value::Null }
     }
 
     /// Stops the host as an operator does and starts it again on the same folder.
@@ -69,7 +84,7 @@ impl Host {
     /// Starts a host that was stopped, on the same folder.
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.process = spawn(self.folder.path());
+        self.process = spawn(Command::new(GNOMON), self.folder.path());
         self.wait_until_ready();
     }
 
@@ -195,13 +210,13 @@ fn wait<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 
 /// Runs `gnomon` with these arguments and `--data`.
 pub fn gnomon(arguments: &[&str], data: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gnomon"));
+    let mut command = Command::new(GNOMON);
     command.args(arguments).arg("--data").arg(data).output().unwrap()
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(mut command: Command, folder: &Path) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_gnomon"))
+    command
         .arg("up")
         .arg("--data")
         .arg(folder.join("data"))

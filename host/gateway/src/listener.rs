@@ -139,6 +139,8 @@ impl Listener {
     /// while it speaks HTTP, a connection ends with `cut`; afterwards soon after it is told to.
     pub async fn run(self, stop: CancellationToken, cut: CancellationToken, tasks: TaskTracker) {
         let Self { socket, config, slots, mut pace, .. } = self;
+        // One line for as long as it lasts.
+        let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 biased; // Stop must win over a flood of connections.
@@ -148,6 +150,7 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, peer, slot)) => {
+                    is_failing = false;
                     let place = Place { _task: tasks.token(), _slot: slot };
                     let (config, cut) = (config.clone(), cut.clone());
                     tasks.spawn(async move {
@@ -155,7 +158,10 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(listener = %config.name, %error, "cannot accept connections");
+                    if !std::mem::replace(&mut is_failing, true) {
+                        let listener = &config.name;
+                        tracing::warn!(%listener, %error, "cannot accept connections, they wait");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
