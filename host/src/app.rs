@@ -7,7 +7,6 @@
 use crate::banner;
 use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
 use crate::data::{DataFolder, KeyFile, RunFile, RunListener};
-use crate::process;
 use async_trait::async_trait;
 use gnomon_api::keys::{KeyError, Keys, Role};
 use gnomon_api::{Api, Services, Signatures};
@@ -384,7 +383,6 @@ impl Open<'_> {
                 mqtt.wheel.advance(now.instant);
                 clients.expire(now);
                 broker.expire(now.wall);
-                process::give_memory_back();
             }
         });
         Ok(opened)

@@ -16,7 +16,7 @@ use gnomon_core::session;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -154,7 +154,9 @@ impl Listener {
                     let place = Place { _task: tasks.token(), _slot: slot };
                     let (config, cut) = (config.clone(), cut.clone());
                     tasks.spawn(async move {
-                        cut.run_until_cancelled(serve(socket, peer, &config, place)).await;
+                        // Pinned here: it would be kept a second time where it is passed to.
+                        let serving = pin!(serve(socket, peer, &config, place));
+                        cut.run_until_cancelled(serving).await;
                     });
                 }
                 Err(error) => {
@@ -242,6 +244,8 @@ impl<S: Movable> Movable for TlsStream<S> {
     }
 }
 
+/// The start of a connection. What comes after its handshakes is boxed, so that a listener without
+/// TLS has no task with room for it.
 async fn serve(mut socket: TcpStream, peer: SocketAddr, config: &ListenerConfig, place: Place) {
     // Packets are gathered before they are written: Nagle would only add latency.
     let _ = socket.set_nodelay(true);
@@ -263,7 +267,7 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, config: &ListenerConfig,
     };
     let Some(tls_config) = &config.tls else {
         return match &config.protocol {
-            Protocol::Mqtt(shared) => serve_mqtt(socket, origin, shared, place).await,
+            Protocol::Mqtt(shared) => Box::pin(serve_mqtt(socket, origin, shared, place)).await,
             Protocol::Http(service) => Box::pin(http::serve(socket, origin, service.clone())).await,
         };
     };
@@ -285,9 +289,9 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, config: &ListenerConfig,
     origin.certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
     let wants_mqtt = matches!(session.alpn_protocol(), Some(alpn) if alpn == tls::ALPN_MQTT_CA || alpn == tls::ALPN_MQTT);
     match &config.protocol {
-        Protocol::Mqtt(shared) => serve_mqtt(stream, origin, shared, place).await,
+        Protocol::Mqtt(shared) => Box::pin(serve_mqtt(stream, origin, shared, place)).await,
         Protocol::Http(Service { mqtt: Some(shared), .. }) if wants_mqtt => {
-            serve_mqtt(stream, origin, shared, place).await;
+            Box::pin(serve_mqtt(stream, origin, shared, place)).await;
         }
         Protocol::Http(service) => Box::pin(http::serve(stream, origin, service.clone())).await,
     }

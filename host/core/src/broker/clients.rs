@@ -27,6 +27,7 @@ use crate::session::Resumable;
 use crate::storage::{Key, Position};
 use crate::time::{Now, Timestamp};
 use bytes::Bytes;
+use hashbrown::HashTable;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +60,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Entries {
-    by_id: HashMap<ClientId, Entry, ahash::RandomState>,
+    /// Looked up by the ids that the entries have, so that no id stands here twice.
+    by_id: HashTable<Entry>,
+    hasher: ahash::RandomState,
     /// When to look at an entry without connection: its end and its will, at most two each.
     due: BTreeSet<(Instant, ClientId)>,
     live: usize,
@@ -79,6 +82,7 @@ enum Entry {
 
 /// What is left of a client that left no session.
 struct Gone {
+    client_id: ClientId,
     version: u32,
     /// How long the version number is remembered.
     until: Instant,
@@ -100,6 +104,14 @@ struct Parked {
 }
 
 impl Entry {
+    fn id(&self) -> &ClientId {
+        match self {
+            Self::Live(queue) => queue.id(),
+            Self::Parked(parked) => parked.queue.id(),
+            Self::Gone(gone) => &gone.client_id,
+        }
+    }
+
     /// When to look at it.
     fn due(&self) -> impl Iterator<Item = Instant> + use<> {
         let (one, other) = match self {
@@ -112,20 +124,29 @@ impl Entry {
 }
 
 impl Entries {
-    fn insert(&mut self, client_id: &ClientId, entry: Entry) {
-        self.remove(client_id);
+    fn get(&self, client_id: &ClientId) -> Option<&Entry> {
+        self.by_id.find(self.hasher.hash_one(client_id), |entry| entry.id() == client_id)
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let client_id = entry.id().clone();
+        self.remove(&client_id);
         match &entry {
             Entry::Live(_) => self.live += 1,
             Entry::Gone(_) => self.gone += 1,
             Entry::Parked(_) => {}
         }
         self.due.extend(entry.due().map(|at| (at, client_id.clone())));
-        self.by_id.insert(client_id.clone(), entry);
+        let hasher = &self.hasher;
+        let hash = |entry: &Entry| hasher.hash_one(entry.id());
+        self.by_id.insert_unique(hash(&entry), entry, hash);
     }
 
     /// Whoever waits for the client id is told to look again, once the lock is free.
     fn remove(&mut self, client_id: &ClientId) -> Option<Entry> {
-        let entry = self.by_id.remove(client_id)?;
+        let hash = self.hasher.hash_one(client_id);
+        let found = self.by_id.find_entry(hash, |entry| entry.id() == client_id);
+        let (entry, _) = found.ok()?.remove();
         match &entry {
             Entry::Live(_) => {
                 self.live -= 1;
@@ -147,7 +168,8 @@ impl Entries {
         self.remove(client_id);
         if self.gone < VERSIONS_MAX {
             let until = now + VERSION_KEPT;
-            self.insert(client_id, Entry::Gone(Box::new(Gone { version, until, ended })));
+            let client_id = client_id.clone();
+            self.insert(Entry::Gone(Box::new(Gone { client_id, version, until, ended })));
         }
     }
 }
@@ -243,7 +265,7 @@ impl Clients {
                 incoming: messages.incoming.into_iter().map(|id| (id, durable)).collect(),
             };
             let parked = Parked::new(queue, receiver, resumable, session, 0, now);
-            self.entries().insert(&client_id, Entry::Parked(Box::new(parked)));
+            self.entries().insert(Entry::Parked(Box::new(parked)));
         }
         self.0.last_session.store(last.0, Ordering::Relaxed);
         // What no session has any more: the end of the session was the last thing written.
@@ -287,7 +309,7 @@ impl Clients {
     ) -> Result<(Client, Option<Resumable>), Wait> {
         let client_id = opening.client_id;
         let mut entries = self.entries();
-        if let Some(Entry::Live(queue)) = entries.by_id.get(client_id) {
+        if let Some(Entry::Live(queue)) = entries.get(client_id) {
             queue.stop(Reason::SessionTakenOver);
             // Made before the other side can notify, which takes the lock: nothing is missed.
             let released = entries.released.entry(client_id.clone()).or_default();
@@ -307,7 +329,7 @@ impl Clients {
             }
             Some(Entry::Gone(gone)) if gone.ended > self.committed() => {
                 let ended = gone.ended;
-                entries.insert(client_id, Entry::Gone(gone));
+                entries.insert(Entry::Gone(gone));
                 return Err(Wait::Durable(ended));
             }
             Some(Entry::Gone(gone)) => (None, gone.version.wrapping_add(1)),
@@ -318,7 +340,7 @@ impl Clients {
             let document = (record::session_key(client_id), Some(record.to_bytes()));
             self.write(vec![document], None);
         }
-        entries.insert(client_id, Entry::Live(queue.clone()));
+        entries.insert(Entry::Live(queue.clone()));
         if let Some(reason) = entries.stopping {
             queue.stop(reason);
         }
@@ -402,11 +424,11 @@ impl Clients {
                         self.publish_will(&will, now.wall);
                     }
                     self.write(vec![(record::session_key(&client_id), Some(document))], None);
-                    entries.insert(&client_id, Entry::Parked(parked));
+                    entries.insert(Entry::Parked(parked));
                 }
                 Some(Entry::Gone(_)) | None => {}
                 // Has no time at which to look at it.
-                Some(live @ Entry::Live(_)) => entries.insert(&client_id, live),
+                Some(live @ Entry::Live(_)) => entries.insert(live),
             }
         }
     }
@@ -421,7 +443,7 @@ impl Clients {
         now: Now,
     ) -> bool {
         let mut entries = self.entries();
-        match entries.by_id.get(client_id) {
+        match entries.get(client_id) {
             Some(Entry::Live(queue)) => {
                 queue.remove_client(Removal {
                     with_session: clean_session,
@@ -447,7 +469,7 @@ impl Clients {
     pub fn stop_all(&self, reason: Reason) {
         let mut entries = self.entries();
         entries.stopping = Some(reason);
-        for entry in entries.by_id.values() {
+        for entry in &entries.by_id {
             if let Entry::Live(queue) = entry {
                 queue.stop(reason);
             }
@@ -457,7 +479,7 @@ impl Clients {
     /// Tells every connection to look whether its permissions changed. Who is being opened looks
     /// by itself, afterwards.
     pub fn permissions_changed(&self) {
-        for entry in self.entries().by_id.values() {
+        for entry in &self.entries().by_id {
             if let Entry::Live(queue) = entry {
                 queue.permissions_changed();
             }

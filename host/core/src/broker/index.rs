@@ -1,9 +1,11 @@
 //! The subscription index: a trie over topic levels.
 //!
-//! Levels are interned, nodes live in an arena, and all edges in one map from (node, level) to
-//! node: a filter that nobody shares costs a node, an edge and its own level's text. Matching a
+//! Levels are interned, nodes live in an arena, and all edges in one table, by (node, level): a filter that nobody shares costs a node, an edge and its own level's text. Matching a
 //! name walks all branches at once, level by level, without recursion: its cost grows with the
 //! depth of the name and the branches that match, not with the number of subscriptions.
+
+mod chunks;
+mod levels;
 
 use super::share::Group;
 use super::{Inbox, Route, Target};
@@ -11,15 +13,16 @@ use crate::message::SubscriptionId;
 use crate::packet::SubscribeOptions;
 use crate::topic::{TopicFilter, TopicName};
 use ahash::RandomState;
+use chunks::Chunks;
+use hashbrown::HashTable;
+use levels::{Level, Levels};
 use smallvec::SmallVec;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Position of a receiver; reused after [`Index::release`].
 pub(super) type Slot = u32;
 
 type Node = u32;
-type Level = u32;
 
 const ROOT: Node = 0;
 
@@ -47,6 +50,14 @@ impl NodeData {
         self.children == 0 && self.subscriptions.is_empty() && self.groups.is_none()
     }
 
+    /// Parent and level by which it is reached, if it is by a level.
+    fn edge(&self) -> Option<(Node, Level)> {
+        match self.step {
+            Step::Level(level) => Some((self.parent, level)),
+            Step::Plus | Step::Hash => None,
+        }
+    }
+
     fn group(&self, filter: &TopicFilter) -> Option<&Arc<Group>> {
         self.groups.iter().flat_map(|groups| groups.iter()).find(|it| it.filter == *filter)
     }
@@ -68,33 +79,28 @@ struct Subscription {
     id: Option<SubscriptionId>,
 }
 
-struct Interned {
-    level: Level,
-    uses: u32,
-}
-
 pub(super) struct Index {
-    nodes: Vec<NodeData>,
+    nodes: Chunks<NodeData>,
     free_nodes: Vec<Node>,
-    edges: HashMap<(Node, Level), Node, RandomState>,
-    levels: HashMap<Arc<str>, Interned, RandomState>,
-    /// Text of each level, to find its entry when it goes.
-    texts: Vec<Arc<str>>,
-    free_levels: Vec<Level>,
-    receivers: Vec<Option<Arc<dyn Inbox>>>,
+    /// The nodes that are reached by a level; what leads to them stands in the node.
+    edges: HashTable<Node>,
+    levels: Levels,
+    hasher: RandomState,
+    receivers: Chunks<Option<Arc<dyn Inbox>>>,
     free_slots: Vec<Slot>,
 }
 
 impl Default for Index {
     fn default() -> Self {
+        let mut nodes = Chunks::new();
+        nodes.push(NodeData::default());
         Self {
-            nodes: vec![NodeData::default()],
+            nodes,
             free_nodes: Vec::new(),
-            edges: HashMap::default(),
-            levels: HashMap::default(),
-            texts: Vec::new(),
-            free_levels: Vec::new(),
-            receivers: Vec::new(),
+            edges: HashTable::new(),
+            levels: Levels::default(),
+            hasher: RandomState::default(),
+            receivers: Chunks::new(),
             free_slots: Vec::new(),
         }
     }
@@ -103,16 +109,15 @@ impl Default for Index {
 impl Index {
     pub(super) fn register(&mut self, inbox: Arc<dyn Inbox>) -> Slot {
         if let Some(slot) = self.free_slots.pop() {
-            self.receivers[slot as usize] = Some(inbox);
+            self.receivers[slot] = Some(inbox);
             return slot;
         }
-        self.receivers.push(Some(inbox));
-        number(self.receivers.len() - 1)
+        self.receivers.push(Some(inbox))
     }
 
     /// The receiver's subscriptions must be gone.
     pub(super) fn release(&mut self, slot: Slot) {
-        self.receivers[slot as usize] = None;
+        self.receivers[slot] = None;
         self.free_slots.push(slot);
     }
 
@@ -131,7 +136,7 @@ impl Index {
             return self.join(node, slot, filter, options, id);
         }
         let subscription = Subscription { slot, options, id };
-        let subscriptions = &mut self.nodes[node as usize].subscriptions;
+        let subscriptions = &mut self.nodes[node].subscriptions;
         match subscriptions.iter_mut().find(|s| s.slot == slot) {
             // [MQTT-3.8.4-3] an identical filter replaces the subscription.
             Some(existing) => *existing = subscription,
@@ -147,8 +152,8 @@ impl Index {
         options: SubscribeOptions,
         id: Option<SubscriptionId>,
     ) {
-        let Some(inbox) = self.receivers[slot as usize].clone() else { return };
-        let data = &mut self.nodes[node as usize];
+        let Some(inbox) = self.receivers[slot].clone() else { return };
+        let data = &mut self.nodes[node];
         let group = match data.group(filter) {
             Some(group) => group.clone(),
             None => {
@@ -162,7 +167,7 @@ impl Index {
 
     pub(super) fn unsubscribe(&mut self, slot: Slot, filter: &TopicFilter) {
         let Some(node) = self.find(filter) else { return };
-        let data = &mut self.nodes[node as usize];
+        let data = &mut self.nodes[node];
         if filter.share_group().is_some() {
             let is_empty = data.group(filter).is_some_and(|group| group.remove(slot));
             if is_empty && let Some(groups) = &mut data.groups {
@@ -177,7 +182,7 @@ impl Index {
 
     /// The group that shares a filter.
     pub(super) fn group(&self, filter: &TopicFilter) -> Option<Arc<Group>> {
-        self.nodes[self.find(filter)? as usize].group(filter).cloned()
+        self.nodes[self.find(filter)?].group(filter).cloned()
     }
 
     fn find(&self, filter: &TopicFilter) -> Option<Node> {
@@ -191,20 +196,18 @@ impl Index {
         let mut next = Vec::new();
         let mut wildcards = !name.is_reserved();
         for level in name.levels() {
-            let level = self.levels.get(level).map(|interned| interned.level);
+            let level = self.levels.get(level);
             for &node in &current {
-                let data = &self.nodes[node as usize];
+                let data = &self.nodes[node];
                 if wildcards {
                     if data.hash != NONE {
-                        found.add(&self.nodes[data.hash as usize], false);
+                        found.add(&self.nodes[data.hash], false);
                     }
                     if data.plus != NONE {
                         next.push(data.plus);
                     }
                 }
-                if let Some(&child) = level.and_then(|level| self.edges.get(&(node, level))) {
-                    next.push(child);
-                }
+                next.extend(level.and_then(|level| self.child(node, level)));
             }
             // [MQTT-4.7.2-1] holds for the first level only.
             wildcards = true;
@@ -212,11 +215,11 @@ impl Index {
             std::mem::swap(&mut current, &mut next);
         }
         for node in current {
-            let data = &self.nodes[node as usize];
+            let data = &self.nodes[node];
             found.add(data, false);
             // `a/#` matches `a` too.
             if data.hash != NONE {
-                found.add(&self.nodes[data.hash as usize], true);
+                found.add(&self.nodes[data.hash], true);
             }
         }
         Route { targets: self.targets(found.subscriptions), groups: found.groups.into() }
@@ -227,7 +230,7 @@ impl Index {
         let mut targets: Vec<Target> = Vec::with_capacity(found.len());
         let mut last = None;
         for subscription in found {
-            let Some(inbox) = &self.receivers[subscription.slot as usize] else { continue };
+            let Some(inbox) = &self.receivers[subscription.slot] else { continue };
             let Subscription { slot, options, id } = subscription;
             match targets.last_mut() {
                 // [MQTT-3.3.4-2] one copy with the highest QoS of all matching subscriptions.
@@ -239,12 +242,17 @@ impl Index {
         targets.into_boxed_slice()
     }
 
+    fn child(&self, parent: Node, level: Level) -> Option<Node> {
+        let is_it = |node: &Node| self.nodes[*node].edge() == Some((parent, level));
+        self.edges.find(self.hasher.hash_one((parent, level)), is_it).copied()
+    }
+
     fn step(&self, node: Node, level: &str) -> Option<Node> {
-        let data = &self.nodes[node as usize];
+        let data = &self.nodes[node];
         let next = match level {
             "+" => data.plus,
             "#" => data.hash,
-            level => *self.edges.get(&(node, self.levels.get(level)?.level))?,
+            level => self.child(node, self.levels.get(level)?)?,
         };
         (next != NONE).then_some(next)
     }
@@ -256,34 +264,33 @@ impl Index {
         let step = match level {
             "+" => Step::Plus,
             "#" => Step::Hash,
-            level => Step::Level(self.intern(level)),
+            level => Step::Level(self.levels.intern(level)),
         };
         let data = NodeData { parent, step, ..NodeData::default() };
         let node = match self.free_nodes.pop() {
             Some(node) => {
-                self.nodes[node as usize] = data;
+                self.nodes[node] = data;
                 node
             }
-            None => {
-                self.nodes.push(data);
-                number(self.nodes.len() - 1)
-            }
+            None => self.nodes.push(data),
         };
         match step {
-            Step::Plus => self.nodes[parent as usize].plus = node,
-            Step::Hash => self.nodes[parent as usize].hash = node,
+            Step::Plus => self.nodes[parent].plus = node,
+            Step::Hash => self.nodes[parent].hash = node,
             Step::Level(level) => {
-                self.edges.insert((parent, level), node);
+                let (hasher, nodes) = (&self.hasher, &self.nodes);
+                let hash = |node: &Node| hasher.hash_one(nodes[*node].edge().unwrap_or_default());
+                self.edges.insert_unique(hasher.hash_one((parent, level)), node, hash);
             }
         }
-        self.nodes[parent as usize].children += 1;
+        self.nodes[parent].children += 1;
         node
     }
 
     /// Removes the node and its ancestors as far as nothing needs them.
     fn prune(&mut self, mut node: Node) {
         while node != ROOT {
-            let data = &mut self.nodes[node as usize];
+            let data = &mut self.nodes[node];
             if !data.is_unused() {
                 return;
             }
@@ -291,47 +298,18 @@ impl Index {
             data.subscriptions = SmallVec::new();
             self.free_nodes.push(node);
             match step {
-                Step::Plus => self.nodes[parent as usize].plus = NONE,
-                Step::Hash => self.nodes[parent as usize].hash = NONE,
+                Step::Plus => self.nodes[parent].plus = NONE,
+                Step::Hash => self.nodes[parent].hash = NONE,
                 Step::Level(level) => {
-                    self.edges.remove(&(parent, level));
-                    self.forget(level);
+                    let hash = self.hasher.hash_one((parent, level));
+                    if let Ok(edge) = self.edges.find_entry(hash, |it| *it == node) {
+                        edge.remove();
+                    }
+                    self.levels.release(level);
                 }
             }
-            self.nodes[parent as usize].children -= 1;
+            self.nodes[parent].children -= 1;
             node = parent;
-        }
-    }
-
-    fn intern(&mut self, text: &str) -> Level {
-        if let Some(interned) = self.levels.get_mut(text) {
-            interned.uses += 1;
-            return interned.level;
-        }
-        let text: Arc<str> = text.into();
-        let level = match self.free_levels.pop() {
-            Some(level) => {
-                self.texts[level as usize] = text.clone();
-                level
-            }
-            None => {
-                self.texts.push(text.clone());
-                number(self.texts.len() - 1)
-            }
-        };
-        self.levels.insert(text, Interned { level, uses: 1 });
-        level
-    }
-
-    fn forget(&mut self, level: Level) {
-        let text = self.texts[level as usize].clone();
-        if let Some(interned) = self.levels.get_mut(&text) {
-            interned.uses -= 1;
-            if interned.uses == 0 {
-                self.levels.remove(&text);
-                self.free_levels.push(level);
-                self.texts[level as usize] = "".into();
-            }
         }
     }
 
@@ -357,8 +335,4 @@ impl Found {
         self.subscriptions.extend(matching);
         self.groups.extend(node.groups.iter().flat_map(|groups| groups.iter().cloned()));
     }
-}
-
-fn number(position: usize) -> u32 {
-    u32::try_from(position).expect("four billion nodes do not fit into memory")
 }

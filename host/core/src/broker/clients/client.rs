@@ -261,7 +261,7 @@ impl Client {
         let parked = Parked::new(queue, receiver, left.resumable, *record, version, now);
         let mut entries = self.clients.entries();
         self.clients.write(vec![document], None);
-        entries.insert(self.id(), Entry::Parked(Box::new(parked)));
+        entries.insert(Entry::Parked(Box::new(parked)));
     }
 
     /// Writes documents of a durable session.
