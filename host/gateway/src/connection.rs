@@ -493,6 +493,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             && buffers.output.capacity() <= SPARE_BUFFER_BYTES_MAX
         {
             SPARE_BUFFERS.set(Some(buffers));
+        } else if let Some(buffers) = &mut self.buffers
+            && buffers.output.is_empty()
+        {
+            // Who waits for the rest of a packet keeps nothing else.
+            buffers.output = Vec::new();
         }
         if let (Some(client), Some(deadline)) = (&self.client, self.session.poll_timeout())
             && self.armed_until.is_none_or(|until| deadline + WHEEL_STEP < until)
