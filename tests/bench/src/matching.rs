@@ -1,5 +1,5 @@
-//! `matching`: finding the receivers of a topic among 100,000 wildcard subscriptions, and what a
-//! filter matches among 100,000 retained messages.
+//! `matching`: finding the receivers of a topic among up to 100,000 wildcard subscriptions, of some
+//! depth and with some matches, and what a filter matches among 100,000 retained messages.
 //!
 //! In: how long. Out: two tables. In this process, without sockets: the index alone is measured.
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Subscriptions, and retained messages.
+/// Subscriptions at most, and retained messages.
 const COUNT: u32 = 100_000;
 
 /// Topics that are published to in turn.
@@ -48,47 +48,81 @@ impl Inbox for Counter {
     }
 }
 
+/// Subscriptions, and the topics that are published to among them.
+struct Case {
+    subscriptions: u32,
+    /// With NUMBER in it.
+    filter: &'static str,
+    topic: &'static str,
+    /// How many subscriptions have the same number, each of another receiver.
+    matches: u32,
+}
+
+impl Case {
+    /// The one that the others differ from.
+    const USUAL: Self =
+        Self { subscriptions: COUNT, filter: "s/NUMBER/+", topic: "s/NUMBER/t", matches: 1 };
+
+    fn all() -> [Self; 10] {
+        let filter = |filter| Self { filter, ..Self::USUAL };
+        let deep = |filter, topic| Self { filter, topic, ..Self::USUAL };
+        let matches = |matches| Self { matches, ..Self::USUAL };
+        [
+            Self { subscriptions: COUNT / 100, ..Self::USUAL },
+            Self { subscriptions: COUNT / 10, ..Self::USUAL },
+            Self::USUAL,
+            filter("s/NUMBER/#"),
+            filter("+/NUMBER/t"),
+            deep("s/NUMBER/+/a/b", "s/NUMBER/t/a/b"),
+            deep("s/NUMBER/+/a/b/c/d/e", "s/NUMBER/t/a/b/c/d/e"),
+            matches(10),
+            matches(100),
+            matches(1_000),
+        ]
+    }
+}
+
 fn measure_subscriptions(measured: Duration) -> Result<Table> {
     let mut table = Table::new(
-        format!("Matching: a topic among {COUNT} wildcard subscriptions"),
-        &["filters", "publications per CPU s", "CPU ns each", "receivers each"],
+        "Matching: a topic among wildcard subscriptions",
+        &["filters", "subscriptions", "receivers each", "publications per CPU s", "CPU ns each"],
     );
-    // Topics are s/NUMBER/temperature; one filter of each kind matches, whatever the count.
-    for (name, filter) in [
-        ("s/NUMBER/+", "s/{i}/+"),
-        ("s/NUMBER/#", "s/{i}/#"),
-        ("+/NUMBER/temperature", "+/{i}/temperature"),
-    ] {
-        progress(&format!("matching: {name}"));
+    for case in Case::all() {
+        progress(&format!("matching: {} of {}", case.subscriptions, case.filter));
         let (broker, counter) = (Broker::in_memory(), Arc::new(Counter::default()));
         let mut receivers = Vec::new();
-        for number in 0..COUNT {
-            let filter = TopicFilter::parse(&filter.replace("{i}", &number.to_string()))?;
+        for number in 0..case.subscriptions {
+            let number = (number / case.matches).to_string();
+            let filter = TopicFilter::parse(&case.filter.replace("NUMBER", &number))?;
             let receiver = broker.register(counter.clone());
             receiver.subscribe(&filter, SubscribeOptions::default(), None);
             receivers.push(receiver);
         }
-        let step = COUNT / TOPICS;
-        let topic = |number| format!("s/{}/temperature", number * step);
-        let messages = (0..TOPICS).map(|number| message(&topic(number)));
+        let numbers = case.subscriptions / case.matches;
+        let topics = TOPICS.min(numbers);
+        let messages = (0..topics).map(|topic| {
+            let number = topic * (numbers / topics);
+            message(&case.topic.replace("NUMBER", &number.to_string()))
+        });
         let messages: Vec<_> = messages.collect::<Result<_>>()?;
         let (mut rate, mut wakes, mut published) = (Rate::default(), Wakes::default(), 0_u64);
         rate.run(measured, || {
             for message in &messages {
                 broker.publish(message, &mut wakes);
             }
-            published += u64::from(TOPICS);
-            Ok(TOPICS)
+            published += u64::from(topics);
+            Ok(topics)
         })?;
         let received = counter.0.load(Ordering::Relaxed);
         table.row([
-            name.into(),
+            case.filter.into(),
+            Cell::Count(case.subscriptions.into()),
+            Cell::Number(received as f64 / published as f64),
             Cell::Number(rate.per_second()),
             Cell::Number(rate.nanos()),
-            Cell::Number(received as f64 / published as f64),
         ]);
     }
-    table.note("Without the cache of a publisher that stays on its topic.");
+    table.note("Without the cache of a publisher that stays on its topic; delivery included.");
     Ok(table)
 }
 
