@@ -63,9 +63,10 @@ impl EventLoops {
             let runtime = Handle::current();
             let run = move || {
                 let _entered = runtime.enter();
-                if let Err(error) = Loop::new(mailbox).run(poll) {
+                if let Err(error) = Loop::new(mailbox.clone()).run(poll) {
                     tracing::error!(%error, "connections cut off: sockets cannot be watched");
                 }
+                mailbox.close();
             };
             threads.push(
                 std::thread::Builder::new().name(format!("connections-{number}")).spawn(run)?,
@@ -78,14 +79,19 @@ impl EventLoops {
         })))
     }
 
-    /// Has a thread make a future, with its socket, and run it to its end.
+    /// Has a thread make a future, with its socket, and run it to its end. After a stop nothing is
+    /// made.
     pub fn spawn<F>(&self, start: impl FnOnce(&Entrance<'_>) -> io::Result<F> + Send + 'static)
     where
         F: Future<Output = ()> + 'static,
     {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.mailboxes.len();
         let start: Start = Box::new(|entrance| Ok(Box::pin(start(entrance)?)));
-        self.0.mailboxes[number].post(|mail| mail.started.push(start));
+        self.0.mailboxes[number].post(|mail| {
+            if !mail.is_stopped {
+                mail.started.push(start);
+            }
+        });
     }
 
     /// Ends the threads and what still runs on them; blocks until they have ended.
@@ -137,6 +143,7 @@ struct Mailbox {
 struct Mail {
     /// Numbers of the seats whose futures were woken, in that order, each once.
     woken: Vec<u32>,
+    /// Bounded by those who make connections.
     started: Vec<Start>,
     is_stopped: bool,
     /// The loop waits for its sockets, and has to be told.
@@ -144,6 +151,16 @@ struct Mail {
 }
 
 impl Mailbox {
+    /// Nobody reads it any more.
+    fn close(&self) {
+        let mut mail = lock(&self.mail);
+        mail.is_stopped = true;
+        let unread = std::mem::take(&mut mail.started);
+        drop(mail);
+        // Connections: what they let go of may wake somebody.
+        drop(unread);
+    }
+
     fn post(&self, write: impl FnOnce(&mut Mail)) {
         let was_waiting = {
             let mut mail = lock(&self.mail);

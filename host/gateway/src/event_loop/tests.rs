@@ -151,6 +151,13 @@ async fn a_stop_ends_what_runs() {
         clients.push(client);
     }
     loops.stop();
+    let (late, mut end) = tokio::sync::mpsc::channel::<()>(1);
+    loops.spawn(move |_| {
+        Ok(async move {
+            late.send(()).await.unwrap();
+        })
+    });
+    assert_eq!(end.recv().await, None);
     for mut client in clients {
         let read = tokio::time::timeout(PATIENCE, client.read(&mut [0])).await.unwrap();
         assert!(matches!(read, Ok(0) | Err(_)));
