@@ -132,6 +132,19 @@ const POLICY: &str = r#"{
 }"#;
 
 #[test]
+fn the_listener_for_https_takes_mqtt_by_alpn() {
+    let Some(example) = Example::new() else { return };
+    let identity = (&*example.certificate(), &*example.private_key());
+    for protocol in ["x-amzn-mqtt-ca", "mqtt"] {
+        let mut client = Client::tls_by(&example.host, "https", Some(identity), Some(protocol));
+        assert_eq!(client.connect("TemperatureSensor1"), 0, "{protocol}");
+        client.publish("sensor/temp", "{\"temp\": 31}");
+        let fired: Value = serde_json::from_str(&example.receiver.next()).unwrap();
+        assert_eq!(fired["temp"], 31);
+    }
+}
+
+#[test]
 fn the_typed_example_works_with_the_aws_cli_and_mosquittos_clients() {
     let (Some(publish), Some(subscribe)) = (program("mosquitto_pub"), program("mosquitto_sub"))
     else {

@@ -27,6 +27,17 @@ impl Client {
     /// TLS, with the certificate and key of these PEM files.
     #[track_caller]
     pub fn tls(host: &Host, listener: &str, identity: Option<(&Path, &Path)>) -> Self {
+        Self::tls_by(host, listener, identity, None)
+    }
+
+    /// The same, and asks for this protocol (ALPN).
+    #[track_caller]
+    pub fn tls_by(
+        host: &Host,
+        listener: &str,
+        identity: Option<(&Path, &Path)>,
+        protocol: Option<&str>,
+    ) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(host.ca_file()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -34,7 +45,7 @@ impl Client {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let config = match identity {
+        let mut config = match identity {
             Some((certificate, key)) => {
                 let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
                 let key = PrivateKeyDer::from_pem_file(key).unwrap();
@@ -42,6 +53,7 @@ impl Client {
             }
             None => builder.with_no_client_auth(),
         };
+        config.alpn_protocols = protocol.into_iter().map(Into::into).collect();
         let name = ServerName::try_from("localhost").unwrap();
         let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         Self(Box::new(rustls::StreamOwned::new(session, tcp(host.port(listener)))))
