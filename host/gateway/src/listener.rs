@@ -1,9 +1,9 @@
 //! Listeners: accept, PROXY header, TLS handshake, and the protocol that the listener (or ALPN) says.
 //!
 //! In: [`ListenerConfig`]. Out: `http::serve`, and `connection::open`, whose connection then moves to
-//! an event loop; all are tracked. Bounds: `connections_max` and `connects_per_second` per listener (more wait in the
-//! kernel's backlog), 10 s for the PROXY header, 10 s for the TLS handshake. A listener without TLS
-//! binds loopback addresses only, unless the operator says `insecure = true`.
+//! an event loop; all are tracked. Bounds: `connections_max` and `connects_per_second` per listener
+//! (more wait in the kernel's backlog), 10 s for the PROXY header, 10 s for the TLS handshake. A
+//! listener without TLS binds loopback addresses only, unless the operator says `insecure = true`.
 
 use crate::connection::{self, Connection, Origin};
 use crate::event_loop::{Entrance, Socket};

@@ -1,8 +1,9 @@
 //! The subscription index: a trie over topic levels.
 //!
-//! Levels are interned, nodes live in an arena, and all edges in one table, by (node, level): a filter that nobody shares costs a node, an edge and its own level's text. Matching a
-//! name walks all branches at once, level by level, without recursion: its cost grows with the
-//! depth of the name and the branches that match, not with the number of subscriptions.
+//! Levels are interned, nodes live in an arena, and all edges in one table, by (node, level): a
+//! filter that nobody shares costs a node, an edge and its own level's text. Matching a name walks
+//! all branches at once, level by level, without recursion: its cost grows with the depth of the name
+//! and the branches that match, not with the number of subscriptions.
 
 mod chunks;
 mod levels;
