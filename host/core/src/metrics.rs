@@ -49,12 +49,12 @@ metrics! {
     connections_refused,
     /// Connections that ended, for whatever reason.
     connections_closed,
+    /// Pauses of listeners that have all connections that they may have, or all of a second.
+    accepts_paused,
     /// Connections closed because of a malformed packet or a protocol error.
     protocol_errors,
     /// PUBLISH packets taken from clients.
     messages_received,
-    /// Messages handed to receivers' queues.
-    messages_queued,
     /// PUBLISH packets sent to clients.
     messages_sent,
     /// Messages dropped because a receiver's queue was full.
@@ -65,6 +65,8 @@ metrics! {
     publish_denied,
     /// Subscriptions refused by policy.
     subscribe_denied,
+    /// Subscriptions refused because of a bound.
+    subscriptions_refused,
     /// Deliveries withheld by policy (iot:Receive).
     receive_denied,
     /// Messages that expired before a client took them.

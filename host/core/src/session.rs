@@ -368,6 +368,12 @@ impl Session {
         reasons: Vec<Reason>,
         durability: Durability,
     ) {
+        let is_bound =
+            |it: &&Reason| matches!(it, Reason::QuotaExceeded | Reason::TopicFilterInvalid);
+        let refused = reasons.iter().filter(is_bound).count();
+        if refused > 0 {
+            self.config.metrics.subscriptions_refused.add(refused as u64);
+        }
         self.answer(durability, Packet::SubAck(SubAck { packet_id, reasons }));
     }
 

@@ -12,6 +12,7 @@ use crate::pace::Pace;
 use crate::tls::stream::TlsStream;
 use crate::{proxy, tls};
 use bytes::Bytes;
+use gnomon_core::metrics::Metrics;
 use gnomon_core::session;
 use rustls::ServerConfig;
 use std::io;
@@ -146,7 +147,7 @@ impl Listener {
                 biased; // Stop must win over a flood of connections.
                 () = stop.cancelled() => return,
                 // Cancel-safe: a slot or a connection that was not taken stays where it is.
-                accepted = accept(&socket, &slots, &mut pace) => accepted,
+                accepted = accept(&socket, &slots, &mut pace, &config.session.metrics) => accepted,
             };
             match accepted {
                 Ok((socket, peer, slot)) => {
@@ -175,9 +176,15 @@ async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
     pace: &mut Pace,
+    metrics: &Metrics,
 ) -> io::Result<(TcpStream, SocketAddr, Slot)> {
+    if slots.available_permits() == 0 {
+        metrics.accepts_paused.increment();
+    }
     let slot = Slot::take(slots).await?;
-    pace.wait().await;
+    if pace.wait().await {
+        metrics.accepts_paused.increment();
+    }
     let (socket, peer) = socket.accept().await?;
     pace.take();
     Ok((socket, peer, slot))

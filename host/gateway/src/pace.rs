@@ -21,12 +21,16 @@ impl Pace {
         Self { interval, taken_until: Instant::now() }
     }
 
-    /// Waits until one more may come. Cancel-safe: nothing is taken.
-    pub async fn wait(&self) {
-        let Some(interval) = self.interval else { return };
+    /// Waits until one more may come; false when that was at once. Cancel-safe: nothing is taken.
+    pub async fn wait(&self) -> bool {
+        let Some(interval) = self.interval else { return false };
         let from = (self.taken_until + interval).checked_sub(Duration::from_secs(1));
-        if let Some(from) = from {
-            sleep_until(from).await;
+        match from.filter(|from| *from > Instant::now()) {
+            Some(from) => {
+                sleep_until(from).await;
+                true
+            }
+            None => false,
         }
     }
 

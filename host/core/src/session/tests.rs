@@ -358,6 +358,9 @@ fn subscriptions_are_checked_one_by_one() {
     }
     bench.packet(subscribe(&["a"; 9]));
     assert!(bench.outputs()[0].ends_with("Err(QuotaExceeded)] }"));
+    let reasons = vec![Reason::GrantedQoS1, Reason::QuotaExceeded, Reason::TopicFilterInvalid];
+    bench.session.handle_subscribed(PacketId::new(1).unwrap(), reasons, Durability::Done);
+    assert_eq!(bench.session.config.metrics.subscriptions_refused.get(), 2);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::limits::Limits;
+use gnomon_core::metrics::Metrics;
 use gnomon_core::session;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{Listener, ListenerConfig, Protocol};
@@ -37,6 +38,7 @@ impl HttpHandler for Peer {
 /// Ends with the test.
 struct Host {
     address: SocketAddr,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
 
@@ -49,6 +51,7 @@ impl Drop for Host {
 async fn host(proxy: bool, tls: Option<Arc<ServerConfig>>) -> Host {
     let stop = CancellationToken::new();
     let handler = Arc::new(Peer);
+    let metrics: Arc<Metrics> = Arc::default();
     let config = ListenerConfig {
         name: "test".into(),
         bind: "127.0.0.1:0".parse().unwrap(),
@@ -59,7 +62,7 @@ async fn host(proxy: bool, tls: Option<Arc<ServerConfig>>) -> Host {
             connect_timeout: Duration::from_secs(10),
             compat: session::Compat::Mqtt,
             redirect: None,
-            metrics: Arc::default(),
+            metrics: metrics.clone(),
         }),
         anonymous_policy: None,
         connections_max: 8,
@@ -76,7 +79,7 @@ async fn host(proxy: bool, tls: Option<Arc<ServerConfig>>) -> Host {
     let address = listener.address;
     let tasks = TaskTracker::new();
     tasks.clone().spawn(listener.run(stop.clone(), stop.clone(), tasks));
-    Host { address, stop }
+    Host { address, metrics, stop }
 }
 
 /// The header with these bytes behind the signature, and the length of the rest.
@@ -198,4 +201,24 @@ async fn the_proxy_header_comes_before_tls() {
     assert_eq!(get(&mut socket).await, expected);
     let socket = TcpStream::connect(host.address).await.unwrap();
     assert!(connector.connect(name, socket).await.is_err());
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_and_that_is_counted() {
+    let host = host(false, None).await;
+    let mut first = Vec::new();
+    for _ in 0..8 {
+        first.push(TcpStream::connect(host.address).await.unwrap());
+    }
+    let mut waiting = TcpStream::connect(host.address).await.unwrap();
+    waiting.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    let patience = Duration::from_millis(200);
+    let read = tokio::time::timeout(patience, waiting.read_to_string(&mut answer)).await;
+    assert!(read.is_err(), "{answer}");
+    assert_eq!(host.metrics.accepts_paused.get(), 1);
+    drop(first);
+    let read = tokio::time::timeout(Duration::from_secs(5), waiting.read_to_string(&mut answer));
+    read.await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
