@@ -120,7 +120,7 @@ impl From<RoleArgument> for Role {
 pub fn run() -> ExitCode {
     // Keys and the store are their owner's alone, also in a folder that was there before.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    self::process::prepare();
+    process::prepare();
     let result = match Cli::parse().command {
         Command::Up(up) => self::up(&up),
         Command::Status(folder) => status(&folder),

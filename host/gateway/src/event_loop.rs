@@ -254,10 +254,10 @@ impl Loop {
                 polls_left = POLLS_PER_LOOK;
                 self.note(&events, &mut woken);
             }
+            polls_left = polls_left.saturating_sub(started.len() + woken.len());
             for start in started.drain(..) {
                 self.start(poll.registry(), start);
             }
-            polls_left = polls_left.saturating_sub(woken.len());
             for number in woken.drain(..) {
                 self.poll(number);
             }

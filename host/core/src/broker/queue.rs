@@ -238,10 +238,14 @@ impl Queue {
     }
 
     fn fits(&self, state: &State, bytes: u32) -> bool {
-        let QueueBounds { messages_max, bytes_max } = self.config.bounds;
+        let bytes = state.bytes.checked_add(bytes);
+        !self.is_full(state) && bytes.is_some_and(|bytes| bytes <= self.config.bounds.bytes_max)
+    }
+
+    fn is_full(&self, state: &State) -> bool {
         // `reserved` counts no further.
-        state.messages() < messages_max.min(u16::MAX.into()) as usize
-            && state.bytes.checked_add(bytes).is_some_and(|bytes| bytes <= bytes_max)
+        let messages_max = self.config.bounds.messages_max.min(u16::MAX.into());
+        state.messages() >= messages_max as usize
     }
 
     /// Counts the bytes in, or the message as dropped.
@@ -348,7 +352,7 @@ impl Inbox for Queue {
 
     fn readiness(&self) -> Readiness {
         let state = self.state();
-        if state.is_ended || state.messages() >= self.config.bounds.messages_max as usize {
+        if state.is_ended || self.is_full(&state) {
             Readiness::Full
         } else if state.is_parked {
             Readiness::Offline
