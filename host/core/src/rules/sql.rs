@@ -17,6 +17,8 @@ mod operators;
 mod output;
 mod parser;
 mod plan;
+#[allow(dead_code, reason = "the functions that call it are to come")]
+mod time_pattern;
 mod value;
 
 use crate::message::Message;
