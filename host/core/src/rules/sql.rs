@@ -18,6 +18,8 @@ mod output;
 mod parser;
 mod plan;
 #[allow(dead_code, reason = "the functions that call it are to come")]
+mod protobuf;
+#[allow(dead_code, reason = "the functions that call it are to come")]
 mod time_pattern;
 mod value;
 
