@@ -8,10 +8,10 @@ use crate::table::{Cell, Table};
 use crate::{Result, progress};
 use gnomon_core::message::{Message, Publisher};
 use gnomon_core::random::SeededRandom;
-use gnomon_core::rules::sql::{self, Input, Statement};
+use gnomon_core::rules::sql::{self, Answers, Input, Statement, Version};
 use gnomon_core::time::Timestamp;
 use gnomon_core::topic::TopicName;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,12 +42,19 @@ pub fn measure(measured: Duration) -> Result<Table> {
             many_fields(1_024),
             all_in_range as Native,
         ),
+        ("nested array of 10, passes, 1 KiB", NESTED.into(), events(1_024), any_hot as Native),
     ] {
         progress(&format!("rules: {name}"));
-        let statement = Statement::parse(&statement)?;
+        let statement = Statement::parse_version(&statement, Version::V2016)?;
         let message = message(payload)?;
         let random = SeededRandom::new(1);
-        let input = Input { message: &message, now: Timestamp::from_millis(0), random: &random };
+        let input = Input {
+            message: &message,
+            now: Timestamp::from_millis(0),
+            random: &random,
+            account: "123456789012",
+            answers: &Answers::NONE,
+        };
         let rule = || sql::evaluate(&statement, &input).is_ok_and(|result| result.is_some());
         let native = || native(&message.payload);
         if rule() != native() {
@@ -110,6 +117,43 @@ fn all_in_range(payload: &[u8]) -> bool {
     })
 }
 
+/// What is selected from the elements of an array, if one of them passes.
+const NESTED: &str = "SELECT (SELECT VALUE v FROM e WHERE n = 'temperature') AS t \
+    FROM 'sensor/temp' WHERE EXISTS (SELECT v FROM e WHERE n = 'temperature' AND v > 30)";
+
+fn any_hot(payload: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Events {
+        e: Vec<Event>,
+    }
+    #[derive(Deserialize)]
+    struct Event {
+        n: String,
+        v: f64,
+    }
+    #[derive(Serialize)]
+    struct Selected {
+        t: Vec<f64>,
+    }
+    let Ok(Events { e }) = serde_json::from_slice(payload) else { return false };
+    let t: Vec<_> = e.iter().filter(|it| it.n == "temperature").map(|it| it.v).collect();
+    let passes = t.iter().any(|v| *v > 30.0);
+    if passes {
+        black_box(serde_json::to_vec(&Selected { t }).unwrap_or_default());
+    }
+    passes
+}
+
+/// Ten readings in an array, among other members.
+fn events(bytes: usize) -> String {
+    let event = |number: u32| match number {
+        7 => r#"{"n":"temperature","v":31.5}"#.to_owned(),
+        _ => format!(r#"{{"n":"humidity{number}","v":{number}.5}}"#),
+    };
+    let events: Vec<_> = (0..10).map(event).collect();
+    padded(&format!(r#","e":[{}]}}"#, events.join(",")), bytes)
+}
+
 /// A temperature among other members.
 fn reading(temp: u32, bytes: usize) -> String {
     padded(&format!(r#","temp":{temp},"unit":"C"}}"#), bytes)
@@ -155,9 +199,12 @@ mod tests {
 
     #[test]
     fn payloads_are_json_of_the_length_that_the_table_says() {
-        for (payload, bytes) in
-            [(reading(31, 64), 64), (reading(31, 1_024), 1_024), (many_fields(1_024), 1_024)]
-        {
+        for (payload, bytes) in [
+            (reading(31, 64), 64),
+            (reading(31, 1_024), 1_024),
+            (many_fields(1_024), 1_024),
+            (events(1_024), 1_024),
+        ] {
             assert_eq!(payload.len(), bytes, "{payload}");
             assert!(serde_json::from_str::<serde_json::Value>(&payload).is_ok(), "{payload}");
         }

@@ -139,7 +139,13 @@ impl Worker {
 
     fn take(&self, message: &Arc<Message>) {
         let Ports { clock, random, metrics, .. } = &self.ports;
-        let input = sql::Input { message, now: clock.wall(), random: &**random };
+        let input = sql::Input {
+            message,
+            now: clock.wall(),
+            random: &**random,
+            account: "",
+            answers: &sql::Answers::NONE,
+        };
         match sql::evaluate(&self.statement, &input) {
             Ok(None) => {}
             Ok(Some(result)) => {

@@ -186,6 +186,18 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
+impl Value {
+    /// Reads a JSON text; `None` when it is none, or nested deeper than [`JSON_DEPTH_MAX`].
+    pub(super) fn from_json(json: &[u8], version: Version) -> Option<Self> {
+        let mut too_deep = false;
+        let seed = Whole { version, depth: JSON_DEPTH_MAX, too_deep: &mut too_deep };
+        let mut json = serde_json::Deserializer::from_str(std::str::from_utf8(json).ok()?);
+        let value = seed.deserialize(&mut json).ok()?;
+        json.end().ok()?;
+        (!too_deep).then_some(value)
+    }
+}
+
 /// Reads a whole value that may have `depth` more levels.
 struct Whole<'r> {
     version: Version,

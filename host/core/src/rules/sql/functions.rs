@@ -2,11 +2,24 @@
 //!
 //! In: evaluated arguments. Out: a value; what makes no sense is Undefined, never an error.
 //! Not here: `cast`, which has a syntax of its own (`parser`, `operators`).
+//!
+//! Source: AWS IoT developer guide, "Functions". By subject: `context` (the message and the
+//! moment), `numbers`, `texts`, `encodings`, `times`, `collections`; regular expressions are in
+//! `sql/pattern`.
 
+mod collections;
+mod context;
+mod encodings;
+mod numbers;
+mod texts;
+mod times;
+
+use super::decimal::Number;
+use super::external::Callee;
+use super::pattern::Of;
 use super::plan::Frame;
-use super::value::{Number, Value};
+use super::value::Value;
 use super::{EvaluationError, Version};
-use crate::random;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
@@ -19,13 +32,50 @@ pub(super) struct Function {
     pub arity: RangeInclusive<usize>,
     /// The first version that has it.
     pub since: Version,
+    /// What it is called with.
+    pub needs: Needs,
     body: Body,
+}
+
+/// What a function is called with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Needs {
+    /// The values of its arguments.
+    Values,
+    /// The same, but `*` is the payload's bytes.
+    Bytes,
+    /// A regular expression (`sql/pattern`).
+    Pattern(Of),
+    /// An argument that may fail (`get_or_default`).
+    Default,
+    /// An answer of the host (`sql/external`).
+    Host(Ask),
+}
+
+/// Functions of the host, as the table names them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ask {
+    ThingShadow,
+    RegistryData,
+    Lambda,
+}
+
+impl From<Ask> for Callee {
+    fn from(ask: Ask) -> Self {
+        match ask {
+            Ask::ThingShadow => Self::ThingShadow,
+            Ask::RegistryData => Self::RegistryData,
+            Ask::Lambda => Self::Lambda,
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Body {
     /// Of a double; strings convert.
     Numeric(fn(f64) -> f64),
+    /// As `Numeric`, of two.
+    Numeric2(fn(f64, f64) -> f64),
     /// As `Numeric`, with an Int as result.
     Whole(fn(f64) -> f64),
     /// Of two Ints, rounded down.
@@ -34,7 +84,11 @@ enum Body {
     Text(fn(&str) -> String),
     /// A question about two texts.
     TextTest(fn(&str, &str) -> bool),
+    /// Of a text or a payload, in hexadecimal.
+    Hash(fn(&[u8]) -> String),
     General(fn(&Frame<'_>, Arguments<'_>) -> Result<Value, EvaluationError>),
+    /// Not called from the table.
+    Elsewhere,
 }
 
 type Arguments<'a> = &'a [Cow<'a, Value>];
@@ -57,6 +111,9 @@ impl Function {
         let value = match self.body {
             Body::General(body) => return body(frame, arguments),
             Body::Numeric(body) => decimal(0).map(|x| Value::decimal(body(x), frame.version)),
+            Body::Numeric2(body) => decimal(0)
+                .zip(decimal(1))
+                .map(|(left, right)| Value::decimal(body(left, right), frame.version)),
             Body::Whole(body) => decimal(0).map(|x| Value::whole(body(x))),
             Body::Bits(body) => {
                 bits(0).zip(bits(1)).map(|(left, right)| Value::int(body(left, right)))
@@ -65,6 +122,12 @@ impl Function {
             Body::TextTest(body) => {
                 text(0).zip(text(1)).map(|(text, other)| Value::Bool(body(&text, &other)))
             }
+            Body::Hash(body) => {
+                let bytes = arguments.first().and_then(|argument| argument.to_bytes());
+                bytes.map(|bytes| frame.text(body(&bytes))).transpose()?
+            }
+            // The plan has a node of its own for these.
+            Body::Elsewhere => None,
         };
         Ok(value.unwrap_or(Value::Undefined))
     }
@@ -76,27 +139,54 @@ const fn row(
     since: Version,
     body: Body,
 ) -> Function {
-    Function { name, arity, since, body }
+    Function { name, arity, since, needs: Needs::Values, body }
 }
 
-use Body::{Bits, General, Numeric, Text, TextTest, Whole};
+/// A row whose `*` is the payload's bytes.
+const fn bytes(
+    name: &'static str,
+    arity: RangeInclusive<usize>,
+    since: Version,
+    body: Body,
+) -> Function {
+    Function { name, arity, since, needs: Needs::Bytes, body }
+}
+
+/// A row that the plan has a node of its own for.
+const fn node(
+    name: &'static str,
+    arity: RangeInclusive<usize>,
+    since: Version,
+    needs: Needs,
+) -> Function {
+    Function { name, arity, since, needs, body: Body::Elsewhere }
+}
+
+use Body::{Bits, General, Hash, Numeric, Numeric2, Text, TextTest, Whole};
 use Version::{V2015, V2016};
 
 static FUNCTIONS: &[Function] = &[
     // Of the message and the moment.
-    row("clientid", 0..=0, V2015, General(client_id)),
-    row("newuuid", 0..=0, V2015, General(new_uuid)),
-    row("principal", 0..=0, V2015, General(principal)),
-    row("rand", 0..=0, V2015, General(rand)),
-    row("sql_version", 0..=0, V2015, General(sql_version)),
-    row("timestamp", 0..=0, V2015, General(timestamp)),
-    row("topic", 0..=1, V2015, General(topic)),
+    row("accountid", 0..=0, V2015, General(context::account_id)),
+    row("clientid", 0..=0, V2015, General(context::client_id)),
+    row("get_mqtt_property", 1..=1, V2015, General(context::mqtt_property)),
+    row("get_user_properties", 0..=1, V2015, General(context::user_properties)),
+    row("mqttproperty", 1..=1, V2015, General(context::mqtt_property)),
+    row("newuuid", 0..=0, V2015, General(context::new_uuid)),
+    row("principal", 0..=0, V2015, General(context::principal)),
+    row("rand", 0..=0, V2015, General(context::rand)),
+    row("sql_version", 0..=0, V2015, General(context::sql_version)),
+    row("timestamp", 0..=0, V2015, General(context::timestamp)),
+    row("topic", 0..=1, V2015, General(context::topic)),
+    row("traceid", 0..=0, V2015, General(context::trace_id)),
     // Of numbers.
-    row("abs", 1..=1, V2015, General(abs)),
+    row("abs", 1..=1, V2015, General(numbers::abs)),
     row("acos", 1..=1, V2015, Numeric(f64::acos)),
     row("asin", 1..=1, V2015, Numeric(f64::asin)),
     row("atan", 1..=1, V2015, Numeric(f64::atan)),
+    row("atan2", 2..=2, V2015, Numeric2(f64::atan2)),
     row("bitand", 2..=2, V2015, Bits(|left, right| left & right)),
+    row("bitnot", 1..=1, V2015, General(numbers::bitnot)),
     row("bitor", 2..=2, V2015, Bits(|left, right| left | right)),
     row("bitxor", 2..=2, V2015, Bits(|left, right| left ^ right)),
     row("ceil", 1..=1, V2015, Whole(f64::ceil)),
@@ -106,178 +196,66 @@ static FUNCTIONS: &[Function] = &[
     row("floor", 1..=1, V2015, Whole(f64::floor)),
     row("ln", 1..=1, V2015, Numeric(f64::ln)),
     row("log", 1..=1, V2015, Numeric(f64::log10)),
-    row("nanvl", 2..=2, V2015, General(nanvl)),
-    row("power", 2..=2, V2015, General(power)),
+    row("mod", 2..=2, V2015, General(numbers::remainder)),
+    row("nanvl", 2..=2, V2015, General(numbers::nanvl)),
+    row("power", 2..=2, V2015, Numeric2(f64::powf)),
+    row("remainder", 2..=2, V2015, General(numbers::remainder)),
     row("round", 1..=1, V2015, Whole(f64::round)),
+    row("sign", 1..=1, V2015, General(numbers::sign)),
     row("sin", 1..=1, V2015, Numeric(f64::sin)),
     row("sinh", 1..=1, V2015, Numeric(f64::sinh)),
     row("sqrt", 1..=1, V2015, Numeric(f64::sqrt)),
     row("tan", 1..=1, V2015, Numeric(f64::tan)),
     row("tanh", 1..=1, V2015, Numeric(f64::tanh)),
+    row("trunc", 2..=2, V2015, General(numbers::trunc)),
     // Of texts.
-    row("concat", 0..=usize::MAX, V2015, General(concat)),
+    row("chr", 1..=1, V2015, General(texts::chr)),
+    row("concat", 0..=usize::MAX, V2015, General(texts::concat)),
     row("endswith", 2..=2, V2015, TextTest(|text, end| text.ends_with(end))),
-    row("length", 1..=1, V2016, General(length)),
+    row("indexof", 2..=2, V2016, General(texts::index_of)),
+    row("length", 1..=1, V2016, General(texts::length)),
     row("lower", 1..=1, V2015, Text(str::to_lowercase)),
+    row("lpad", 2..=2, V2015, General(texts::lpad)),
     row("ltrim", 1..=1, V2015, Text(|text| text.trim_start().to_owned())),
-    row("numbytes", 1..=1, V2016, General(numbytes)),
+    bytes("numbytes", 1..=1, V2016, General(texts::numbytes)),
+    node("regexp_matches", 2..=2, V2015, Needs::Pattern(Of::Matches)),
+    node("regexp_replace", 3..=3, V2015, Needs::Pattern(Of::Replace)),
+    node("regexp_substr", 2..=2, V2015, Needs::Pattern(Of::Substring)),
+    row("replace", 3..=3, V2015, General(texts::replace)),
+    row("rpad", 2..=2, V2015, General(texts::rpad)),
     row("rtrim", 1..=1, V2015, Text(|text| text.trim_end().to_owned())),
     row("startswith", 2..=2, V2015, TextTest(|text, start| text.starts_with(start))),
-    row("substring", 2..=3, V2015, General(substring)),
+    row("substring", 2..=3, V2015, General(texts::substring)),
     row("trim", 1..=1, V2015, Text(|text| text.trim().to_owned())),
     row("upper", 1..=1, V2015, Text(str::to_uppercase)),
+    // Of times.
+    row("parse_time", 2..=3, V2016, General(times::parse_time)),
+    row("time_to_epoch", 2..=2, V2016, General(times::time_to_epoch)),
+    // Hashes and encodings; `decode` with more arguments is the plan's.
+    bytes("decode", 2..=6, V2016, General(encodings::decode)),
+    bytes("encode", 2..=2, V2016, General(encodings::encode)),
+    bytes("md2", 1..=1, V2015, Hash(encodings::hash::<md2::Md2>)),
+    bytes("md5", 1..=1, V2015, Hash(encodings::hash::<md5::Md5>)),
+    bytes("sha1", 1..=1, V2015, Hash(encodings::hash::<sha1::Sha1>)),
+    bytes("sha224", 1..=1, V2015, Hash(encodings::hash::<sha2::Sha224>)),
+    bytes("sha256", 1..=1, V2015, Hash(encodings::hash::<sha2::Sha256>)),
+    bytes("sha384", 1..=1, V2015, Hash(encodings::hash::<sha2::Sha384>)),
+    bytes("sha512", 1..=1, V2015, Hash(encodings::hash::<sha2::Sha512>)),
     // Of anything.
-    row("get", 2..=2, V2015, General(get)),
-    row("isNull", 1..=1, V2015, General(is_null)),
-    row("isUndefined", 1..=1, V2016, General(is_undefined)),
+    row("get", 2..=2, V2015, General(collections::get)),
+    node("get_or_default", 1..=2, V2016, Needs::Default),
+    row("isNull", 1..=1, V2015, General(collections::is_null)),
+    row("isUndefined", 1..=1, V2016, General(collections::is_undefined)),
+    row("transform", 3..=3, V2016, General(collections::transform)),
+    // Of the host.
+    node("aws_lambda", 2..=2, V2015, Needs::Host(Ask::Lambda)),
+    node("get_registry_data", 2..=3, V2016, Needs::Host(Ask::RegistryData)),
+    node("get_thing_shadow", 2..=3, V2016, Needs::Host(Ask::ThingShadow)),
+    // Of other services of AWS, which this host does not have.
+    row("get_dynamodb", 4..=6, V2016, Body::Elsewhere),
+    row("get_secret", 2..=4, V2016, Body::Elsewhere),
+    row("machinelearning_predict", 3..=3, V2015, Body::Elsewhere),
 ];
-
-fn client_id(frame: &Frame<'_>, _: Arguments<'_>) -> Result<Value, EvaluationError> {
-    let client_id = frame.input.message.publisher.client_id.as_ref();
-    frame.text(client_id.map_or("n/a", |client_id| client_id.as_str()))
-}
-
-fn principal(frame: &Frame<'_>, _: Arguments<'_>) -> Result<Value, EvaluationError> {
-    match &frame.input.message.publisher.principal {
-        Some(principal) => frame.text(principal.as_str()),
-        None => Ok(Value::Undefined),
-    }
-}
-
-fn new_uuid(frame: &Frame<'_>, _: Arguments<'_>) -> Result<Value, EvaluationError> {
-    frame.text(random::uuid(frame.input.random))
-}
-
-/// A double in [0, 1) of 53 random bits.
-fn rand(frame: &Frame<'_>, _: Arguments<'_>) -> Result<Value, EvaluationError> {
-    let bits = u64::from_le_bytes(random::bytes(frame.input.random)) >> 11;
-    Ok(Value::decimal(bits as f64 / (1_u64 << 53) as f64, frame.version))
-}
-
-fn sql_version(frame: &Frame<'_>, _: Arguments<'_>) -> Result<Value, EvaluationError> {
-    frame.text(frame.version.as_str())
-}
-
-fn timestamp(frame: &Frame<'_>, _: Arguments<'_>) -> Result<Value, EvaluationError> {
-    Ok(Value::Int(frame.input.now.as_millis().into()))
-}
-
-/// The whole topic or its n-th level, from 1.
-fn topic(frame: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    let topic = &frame.input.message.topic;
-    let text = match arguments.first() {
-        None => Some(topic.as_str()),
-        Some(n) => {
-            let index = n.to_int().and_then(|n| usize::try_from(n).ok()?.checked_sub(1));
-            index.and_then(|index| topic.levels().nth(index))
-        }
-    };
-    text.map_or(Ok(Value::Undefined), |text| frame.text(text))
-}
-
-fn abs(frame: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    Ok(match arguments[0].number() {
-        Some(Number::Int(int)) => Value::Int(int.abs()),
-        Some(Number::Decimal(decimal)) => Value::decimal(decimal.abs(), frame.version),
-        None => Value::Undefined,
-    })
-}
-
-fn power(frame: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    Ok(match (arguments[0].number(), arguments[1].number()) {
-        (Some(base), Some(exponent)) => {
-            Value::decimal(base.as_f64().powf(exponent.as_f64()), frame.version)
-        }
-        _ => Value::Undefined,
-    })
-}
-
-/// The first argument if it is a number, else the second.
-fn nanvl(frame: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    let is_number = matches!(*arguments[0], Value::Int(_) | Value::Decimal(_));
-    frame.copy(&arguments[usize::from(!is_number)])
-}
-
-/// One argument unchanged; with an array among them an array of all; else the texts joined.
-fn concat(frame: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    match arguments {
-        [] => return Ok(Value::Undefined),
-        [only] => return frame.copy(only),
-        _ => {}
-    }
-    if arguments.iter().any(|argument| matches!(**argument, Value::Array(_))) {
-        let mut all = Vec::new();
-        for argument in arguments {
-            let elements = match &**argument {
-                Value::Array(elements) => elements.as_slice(),
-                other => std::slice::from_ref(other),
-            };
-            for element in elements.iter().filter(|element| !element.is_undefined()) {
-                all.push(frame.copy(element)?);
-            }
-        }
-        return Ok(Value::Array(all));
-    }
-    let mut joined = String::new();
-    for argument in arguments {
-        let Some(text) = argument.to_text() else { return Ok(Value::Undefined) };
-        frame.charge(text.len())?;
-        joined.push_str(&text);
-    }
-    Ok(Value::Text(joined))
-}
-
-fn length(_: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    Ok(arguments[0].to_text().map_or(Value::Undefined, |text| count(text.chars().count())))
-}
-
-fn numbytes(_: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    Ok(arguments[0].to_text().map_or(Value::Undefined, |text| count(text.len())))
-}
-
-/// `substring(text, start[, end])` in characters from 0; indices are clamped into the text.
-fn substring(frame: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    let (Some(text), Some(start)) = (arguments[0].to_text(), arguments[1].to_int()) else {
-        return Ok(Value::Undefined);
-    };
-    let end = match arguments.get(2) {
-        Some(end) => match end.to_int() {
-            Some(end) => end,
-            None => return Ok(Value::Undefined),
-        },
-        None => i128::MAX,
-    };
-    let clamp = |index: i128| usize::try_from(index.max(0)).unwrap_or(usize::MAX);
-    let (start, end) = (clamp(start), clamp(end));
-    let part = text.chars().skip(start).take(end.saturating_sub(start)).collect::<String>();
-    frame.text(part)
-}
-
-/// Element of an array, character of a text (both from 0), member of an object.
-fn get(frame: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    let (collection, key) = (&*arguments[0], &*arguments[1]);
-    let index = || usize::try_from(key.to_int()?).ok();
-    let found = match (collection, key) {
-        (Value::Array(elements), Value::Int(_)) => index().and_then(|index| elements.get(index)),
-        (Value::Object(object), Value::Text(name)) => object.get(name),
-        (Value::Text(text), Value::Int(_)) => {
-            return match index().and_then(|index| text.chars().nth(index)) {
-                Some(character) => frame.text(character),
-                None => Ok(Value::Undefined),
-            };
-        }
-        _ => None,
-    };
-    found.map_or(Ok(Value::Undefined), |value| frame.copy(value))
-}
-
-fn is_null(_: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    Ok(Value::Bool(*arguments[0] == Value::Null))
-}
-
-fn is_undefined(_: &Frame<'_>, arguments: Arguments<'_>) -> Result<Value, EvaluationError> {
-    Ok(Value::Bool(arguments[0].is_undefined()))
-}
 
 fn count(n: usize) -> Value {
     Value::Int(i128::try_from(n).expect("a length fits into 127 bits"))

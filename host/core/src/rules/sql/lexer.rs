@@ -5,11 +5,12 @@ use super::value::{INT_DIGITS_MAX, Value};
 use std::borrow::Cow;
 use std::fmt;
 
-/// A token and the byte where it begins.
+/// A token, the byte where it begins and the one behind it.
 #[derive(Clone, Debug)]
 pub(super) struct Lexeme<'a> {
     pub token: Token<'a>,
     pub at: usize,
+    pub end: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +53,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Lexeme<'_>>, SyntaxError> {
         let rest = text[at..].trim_start();
         at = text.len() - rest.len();
         let Some(first) = rest.chars().next() else {
-            lexemes.push(Lexeme { token: Token::End, at });
+            lexemes.push(Lexeme { token: Token::End, at, end: at });
             return Ok(lexemes);
         };
         let (token, len) = match first {
@@ -70,7 +71,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Lexeme<'_>>, SyntaxError> {
                 None => return Err(SyntaxError::new(at, format!("unexpected character {c:?}"))),
             },
         };
-        lexemes.push(Lexeme { token, at });
+        lexemes.push(Lexeme { token, at, end: at + len });
         at += len;
     }
 }

@@ -4,8 +4,9 @@
 //! `TRUE OR Undefined` is Undefined too.
 
 use super::ast::{Binary, Type, Unary};
+use super::decimal::Number;
 use super::plan::Frame;
-use super::value::{Number, Value};
+use super::value::Value;
 use super::{EvaluationError, Version};
 
 pub(super) fn unary(operator: Unary, operand: &Value, version: Version) -> Value {
@@ -35,11 +36,16 @@ pub(super) fn binary(
         Binary::Greater => compare(left, right, std::cmp::Ordering::is_gt),
         Binary::GreaterEqual => compare(left, right, std::cmp::Ordering::is_ge),
         Binary::Add => return add(left, right, frame),
-        Binary::Subtract => arithmetic(left, right, frame.version, i128::checked_sub, |l, r| l - r),
-        Binary::Multiply => arithmetic(left, right, frame.version, i128::checked_mul, |l, r| l * r),
-        Binary::Divide => arithmetic(left, right, frame.version, exact_quotient, |l, r| l / r),
+        Binary::In => membership(left, right),
+        Binary::Subtract => {
+            arithmetic(left, right, frame.version, i128::checked_sub, Number::subtract)
+        }
+        Binary::Multiply => {
+            arithmetic(left, right, frame.version, i128::checked_mul, Number::multiply)
+        }
+        Binary::Divide => arithmetic(left, right, frame.version, exact_quotient, Number::divide),
         Binary::Remainder => {
-            arithmetic(left, right, frame.version, i128::checked_rem, |l, r| l % r)
+            arithmetic(left, right, frame.version, i128::checked_rem, Number::remainder)
         }
     })
 }
@@ -88,6 +94,18 @@ fn equality(left: &Value, right: &Value, wanted: bool) -> Value {
     Value::Bool(left.equals(right) == wanted)
 }
 
+/// Whether an array has an element that is equal.
+fn membership(left: &Value, right: &Value) -> Value {
+    match (left, right) {
+        (Value::Undefined, _) => Value::Undefined,
+        (left, Value::Array(elements)) => {
+            let is_equal = |element: &Value| !element.is_undefined() && left.equals(element);
+            Value::Bool(elements.iter().any(is_equal))
+        }
+        _ => Value::Undefined,
+    }
+}
+
 fn compare(left: &Value, right: &Value, holds: fn(std::cmp::Ordering) -> bool) -> Value {
     let ordering = match (left.number(), right.number()) {
         (Some(Number::Int(left)), Some(Number::Int(right))) => Some(left.cmp(&right)),
@@ -109,7 +127,7 @@ fn add(left: &Value, right: &Value, frame: &Frame<'_>) -> Result<Value, Evaluati
             _ => Ok(Value::Undefined),
         },
         _ if is_number(left) && is_number(right) => {
-            Ok(arithmetic(left, right, frame.version, i128::checked_add, |l, r| l + r))
+            Ok(arithmetic(left, right, frame.version, i128::checked_add, Number::add))
         }
         _ => Ok(Value::Undefined),
     }
@@ -121,7 +139,7 @@ fn arithmetic(
     right: &Value,
     version: Version,
     int: fn(i128, i128) -> Option<i128>,
-    decimal: fn(f64, f64) -> f64,
+    decimal: fn(Number, Number) -> f64,
 ) -> Value {
     let (Some(left), Some(right)) = (left.number(), right.number()) else {
         return Value::Undefined;
@@ -131,7 +149,7 @@ fn arithmetic(
     {
         return Value::int(result);
     }
-    Value::decimal(decimal(left.as_f64(), right.as_f64()), version)
+    Value::decimal(decimal(left, right), version)
 }
 
 /// AWS's reference says that Int / Int is Int, and divides 215 by 9 to 23.89: so an Int where it

@@ -1,6 +1,6 @@
 //! The result of a SELECT list: columns to one JSON object. Values are borrowed, not copied.
 
-use super::value::Value;
+use super::value::{Object, Value};
 use super::{EvaluationError, RESULT_BYTES_MAX};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -56,14 +56,49 @@ impl<'a> Output<'a> {
         members.insert(last, Member::Value(value));
     }
 
+    /// The object as JSON text.
+    ///
     /// # Errors
     /// [`EvaluationError::TooLarge`].
     pub fn to_json(&self) -> Result<Bytes, EvaluationError> {
-        let mut json = Bounded(Vec::new());
-        // The writer is the only thing here that can fail.
-        serde_json::to_writer(&mut json, self).map_err(|_| EvaluationError::TooLarge)?;
-        Ok(json.0.into())
+        to_json(self)
     }
+}
+
+/// The result of `SELECT VALUE`: JSON, bytes as they are, nothing for Undefined.
+///
+/// # Errors
+/// [`EvaluationError::TooLarge`].
+pub(super) fn bare(value: &Value) -> Result<Bytes, EvaluationError> {
+    match value {
+        Value::Undefined => Ok(Bytes::new()),
+        Value::Bytes(bytes) => Ok(bytes.clone()),
+        value => to_json(value),
+    }
+}
+
+/// `AS a.b` in a nested SELECT: an object on the way is extended, anything else is replaced.
+pub(super) fn add(object: &mut Object, path: &[String], value: Value) {
+    let Some((last, way)) = path.split_last() else { return };
+    let mut members = object;
+    for name in way {
+        let entry = members.entry(name.clone()).or_insert(Value::Undefined);
+        if !matches!(entry, Value::Object(_)) {
+            *entry = Value::Object(Object::default());
+        }
+        match entry {
+            Value::Object(object) => members = object,
+            _ => return,
+        }
+    }
+    members.insert(last.clone(), value);
+}
+
+fn to_json(value: &impl Serialize) -> Result<Bytes, EvaluationError> {
+    let mut json = Bounded(Vec::new());
+    // The writer is the only thing here that can fail.
+    serde_json::to_writer(&mut json, value).map_err(|_| EvaluationError::TooLarge)?;
+    Ok(json.0.into())
 }
 
 impl<'a> Member<'a> {

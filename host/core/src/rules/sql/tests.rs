@@ -21,7 +21,12 @@ fn run(sql: &str, version: Version, payload: &[u8]) -> Result<Option<Bytes>, Eva
     let statement = Statement::parse_version(sql, version).unwrap_or_else(|e| panic!("{sql}: {e}"));
     let now = Timestamp::from_millis(1_700_000_000_123);
     let random = SeededRandom::new(1);
-    evaluate(&statement, &Input { message: &message(payload), now, random: &random })
+    let answers = &Answers::NONE;
+    let account = "123456789012";
+    evaluate(
+        &statement,
+        &Input { message: &message(payload), now, random: &random, account, answers },
+    )
 }
 
 const PAYLOAD: &str = r#"{
@@ -536,7 +541,6 @@ fn a_syntax_error_says_where_and_what_was_expected() {
         "SELECT * FROM '$aws/rules/r/a'",
         "line 1, column 15: a rule cannot read $aws/rules/…; those messages go to the rule they name",
     );
-    check_error("SELECT nope(1) AS x", "line 1, column 8: there is no function `nope`");
     check_error(
         "SELECT cast(a AS Date)",
         "line 1, column 18: expected String, Int, Double, Decimal or Boolean, found `Date`",
@@ -549,30 +553,79 @@ fn a_syntax_error_says_where_and_what_was_expected() {
 }
 
 #[test]
-fn what_is_to_come_is_refused_by_name() {
-    check_error("SET @a = 1 SELECT @a", "line 1, column 1: SET is not supported yet");
-    check_error("SELECT VALUE temp", "line 1, column 8: SELECT VALUE is not supported yet");
+fn a_syntax_error_in_what_goes_beyond_columns_says_where_too() {
     check_error(
-        "SELECT CASE a WHEN 1 THEN 2 END AS x",
-        "line 1, column 8: CASE is not supported yet",
+        "SET",
+        "line 1, column 4: expected a variable (`@name`) after SET, found the end of the statement",
     );
     check_error(
-        "SELECT (SELECT a FROM b) AS x",
-        "line 1, column 9: a nested SELECT is not supported yet",
+        "SET a = 1 SELECT a",
+        "line 1, column 5: expected a variable (`@name`) after SET, found `a`",
     );
-    check_error("SELECT [1] AS x", "line 1, column 8: an array literal is not supported yet");
-    check_error("SELECT {'a': 1} AS x", "line 1, column 8: an object literal is not supported yet");
     check_error(
-        "SELECT length(*) AS x",
-        "line 1, column 15: `*` inside an expression is not supported yet",
+        "SET @a 1 SELECT @a",
+        "line 1, column 8: expected `=` after the variable, found a number",
     );
-    let error = Statement::parse_version("SELECT length(a)", Version::V2015).unwrap_err();
-    assert_eq!(error.message, "`length` needs awsIotSqlVersion 2016-03-23");
+    check_error("SET @a = 1, @a = 2 SELECT @a", "line 1, column 13: @a is set twice");
+    check_error("SELECT @b", "line 1, column 8: @b is not set; set it before SELECT by SET");
+    check_error(
+        "SET @a = @b, @b = 1 SELECT @a",
+        "line 1, column 10: @b is not set; set it before SELECT by SET",
+    );
+    check_error(
+        "SELECT CASE a END AS x",
+        "line 1, column 15: expected an operator or WHEN, found `END`",
+    );
+    check_error(
+        "SELECT CASE a WHEN 1 END AS x",
+        "line 1, column 22: expected an operator or THEN, found `END`",
+    );
+    check_error(
+        "SELECT CASE a WHEN 1 THEN 2 AS x",
+        "line 1, column 29: expected an operator, WHEN, ELSE or END, found `AS`",
+    );
+    check_error(
+        "SELECT [1, 2 AS x",
+        "line 1, column 14: expected an operator, `,` or `]`, found `AS`",
+    );
+    check_error(
+        "SELECT {1: 2} AS x",
+        "line 1, column 9: expected the name of a member, in quotes, found a number",
+    );
+    check_error(
+        "SELECT {'a' 2} AS x",
+        "line 1, column 13: expected `:` after the name of a member, found a number",
+    );
+    check_error(
+        "SELECT (SELECT a) AS x",
+        "line 1, column 17: expected an operator, `,` or FROM; a nested SELECT needs a FROM, found `)`",
+    );
+    check_error("SELECT a[1 AS x", "line 1, column 12: expected an operator or `]`, found `AS`");
+    check_error(
+        "SELECT * FROM 'a' WHERE EXISTS(a)",
+        "line 1, column 32: expected SELECT after EXISTS(, found `a`",
+    );
+    check_error("SELECT [1]", "line 1, column 8: this column has no name; add AS and a name");
+}
+
+#[test]
+fn what_2016_brought_is_refused_before_by_name() {
+    for (sql, message) in [
+        ("SELECT length(a)", "`length` needs awsIotSqlVersion 2016-03-23"),
+        ("SELECT [1] AS x", "an array literal needs awsIotSqlVersion 2016-03-23"),
+        ("SELECT {'a': 1} AS x", "an object literal needs awsIotSqlVersion 2016-03-23"),
+        ("SELECT (SELECT a FROM b) AS x", "a nested SELECT needs awsIotSqlVersion 2016-03-23"),
+    ] {
+        let error = Statement::parse_version(sql, Version::V2015).unwrap_err();
+        assert_eq!(error.message, message);
+    }
 }
 
 #[test]
 fn hostile_statements_end_with_an_error() {
-    let deep = "the expression is nested deeper than 128 levels";
+    let deep = "the expression is nested deeper than 64 levels";
+    let chain = "the expression joins more than 128 parts in a row; use IN, concat or parentheses";
+    let deep_from = "expected a topic filter in quotes after FROM, found `(`";
     let long =
         "the statement has more than 4096 names, literals, operators and calls; split the rule";
     for (sql, message) in [
@@ -580,8 +633,14 @@ fn hostile_statements_end_with_an_error() {
         (format!("SELECT {}1 AS x", "-".repeat(10_000)), deep),
         (format!("SELECT {}1 AS x", "NOT ".repeat(10_000)), deep),
         (format!("SELECT {}1 AS x", "abs(".repeat(10_000)), deep),
-        (format!("SELECT {}", vec!["a"; 10_000].join(".")), deep),
-        (format!("SELECT {} AS x", vec!["a"; 10_000].join("+")), deep),
+        (format!("SELECT {}1{} AS x", "[".repeat(10_000), "]".repeat(10_000)), deep),
+        (format!("SELECT {}1", "{'a':".repeat(10_000)), deep),
+        (format!("SELECT {}1", "CASE ".repeat(10_000)), deep),
+        (format!("SELECT {}a", "(SELECT VALUE ".repeat(1_000)), deep),
+        (format!("SELECT a{} AS x", " FROM (SELECT VALUE a".repeat(1_000)), deep_from),
+        (format!("SELECT a{}", "[0]".repeat(10_000)), chain),
+        (format!("SELECT {}", vec!["a"; 10_000].join(".")), chain),
+        (format!("SELECT {} AS x", vec!["a"; 10_000].join("+")), chain),
         (format!("SELECT {}", vec!["a"; 10_000].join(",")), long),
         (format!("SELECT {}", vec!["a"; 100].join(".")), "a path has at most 64 names"),
         (" ".repeat(1_000_000), "the statement has 1000000 bytes; at most 131072"),
@@ -590,17 +649,72 @@ fn hostile_statements_end_with_an_error() {
         assert_eq!(error.message, message);
     }
     // As deep as allowed: on the small stack of a test thread.
-    let nested = format!("SELECT {}temp{} AS x", "abs(".repeat(126), ")".repeat(126));
+    let nested = format!("SELECT {}temp{} AS x", "abs(".repeat(62), ")".repeat(62));
     check_select(&nested, r#"{"temp":-1}"#, Some(r#"{"x":1}"#));
+    let nested = format!("SELECT {}n{} AS x", "(SELECT VALUE ".repeat(60), " FROM *)".repeat(60));
+    let expected = format!("{{\"x\":{}1{}}}", "[".repeat(60), "]".repeat(60));
+    check_select(&nested, r#"{"n":1}"#, Some(&expected));
+    let chain = format!("SELECT {} AS x", vec!["n"; 128].join(" + "));
+    check_select(&chain, r#"{"n":1}"#, Some(r#"{"x":128}"#));
 }
 
 fn token() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "AS", "cast", "topic", "(", ")", "*", ",",
-        ".", "=", "<>", "<", "+", "-", "/", "%", "'a/b'", "'x", "\"q\"", "1", "2.5e3", "temp", "a",
-        "NULL", "true", "@v", "[", "{", "CASE", "VALUE", "SET", "é", "\n",
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "AND",
+        "OR",
+        "NOT",
+        "AS",
+        "cast",
+        "topic",
+        "(",
+        ")",
+        "*",
+        ",",
+        ".",
+        "=",
+        "<>",
+        "<",
+        "+",
+        "-",
+        "/",
+        "%",
+        "'a/b'",
+        "'x",
+        "\"q\"",
+        "1",
+        "2.5e3",
+        "temp",
+        "a",
+        "NULL",
+        "true",
+        "@v",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "IN",
+        "EXISTS",
+        "VALUE",
+        "SET",
+        "get",
+        "regexp_matches",
+        "decode",
+        "é",
+        "\n",
     ])
 }
+
+mod functions;
+mod language;
 
 proptest! {
     #[test]
@@ -626,7 +740,13 @@ proptest! {
         if let Ok(statement) = Statement::parse_version(&sql, Version::V2016) {
             let random = SeededRandom::new(1);
             let message = message(&payload);
-            let input = Input { message: &message, now: Timestamp::default(), random: &random };
+            let input = Input {
+                message: &message,
+                now: Timestamp::default(),
+                random: &random,
+                account: "1",
+                answers: &Answers::NONE,
+            };
             let _ = evaluate(&statement, &input);
         }
     }

@@ -2,9 +2,14 @@
 //!
 //! Source: AWS IoT SQL reference, "Data types" and "Conversions".
 //! Numbers: AWS computes with 34 decimal digits. Int keeps them here; Decimal is an IEEE 754
-//! double, which is what JSON numbers with a fraction are to everybody else.
+//! double, which is what JSON numbers with a fraction are to everybody else; how it computes is
+//! told in `decimal`.
 
 use super::Version;
+use super::decimal::Number;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use indexmap::IndexMap;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
@@ -33,22 +38,8 @@ pub(super) enum Value {
     Text(String),
     Array(Vec<Value>),
     Object(Object),
-}
-
-/// What arithmetic works with.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Number {
-    Int(i128),
-    Decimal(f64),
-}
-
-impl Number {
-    pub fn as_f64(self) -> f64 {
-        match self {
-            Self::Int(int) => int as f64,
-            Self::Decimal(decimal) => decimal,
-        }
-    }
+    /// A payload that is no JSON; written as a text in base64.
+    Bytes(Bytes),
 }
 
 impl Value {
@@ -118,8 +109,29 @@ impl Value {
         match self {
             Self::Undefined | Self::Null => None,
             Self::Text(text) => Some(Cow::Borrowed(text)),
+            // Told apart from JSON by whoever wants to see it.
+            Self::Bytes(bytes) => Some(match std::str::from_utf8(bytes) {
+                Ok(text) => Cow::Borrowed(text),
+                Err(_) => Cow::Owned(STANDARD.encode(bytes)),
+            }),
             other => serde_json::to_string(other).ok().map(Cow::Owned),
         }
+    }
+
+    /// The bytes of a payload, or of its text: what hashes and encodings work on.
+    pub fn to_bytes(&self) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Self::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+            other => Some(match other.to_text()? {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            }),
+        }
+    }
+
+    /// As JSON text; `None` for Undefined.
+    pub fn to_json(&self) -> Option<String> {
+        if self.is_undefined() { None } else { serde_json::to_string(self).ok() }
     }
 
     /// The member of an object; Undefined where there is none.
@@ -127,6 +139,19 @@ impl Value {
         match self {
             Self::Object(object) => object.get(name).unwrap_or(&Self::Undefined),
             _ => &Self::Undefined,
+        }
+    }
+
+    /// What stands at the end of a path; Undefined where there is nothing.
+    pub fn at(&self, path: &[String]) -> &Self {
+        path.iter().fold(self, |value, name| value.member(name))
+    }
+
+    /// As [`Value::member`], without a copy.
+    pub fn into_member(self, name: &str) -> Self {
+        match self {
+            Self::Object(mut object) => object.swap_remove(name).unwrap_or(Self::Undefined),
+            _ => Self::Undefined,
         }
     }
 
@@ -168,6 +193,7 @@ impl Serialize for Value {
             Self::Int(int) => serializer.serialize_i128(*int),
             Self::Decimal(decimal) => serializer.serialize_f64(*decimal),
             Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) => serializer.serialize_str(&STANDARD.encode(bytes)),
             Self::Array(values) => serializer.collect_seq(values),
             Self::Object(object) => {
                 let mut map = serializer.serialize_map(None)?;
