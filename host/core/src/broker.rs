@@ -14,7 +14,7 @@ mod index;
 pub mod log;
 mod presence;
 pub mod queue;
-mod record;
+pub(crate) mod record;
 mod retained;
 mod share;
 
@@ -23,11 +23,11 @@ use crate::limits::Limits;
 use crate::message::{Message, QoS, SubscriptionId};
 use crate::metrics::Metrics;
 use crate::packet::{PacketId, SubscribeOptions};
-use crate::storage::{Durability, Journal, MemoryDisk, MemoryJournal};
+use crate::storage::{Durability, Journal, MemoryDisk, MemoryJournal, Position};
 use crate::time::Timestamp;
 use crate::topic::{TopicFilter, TopicName};
 use index::{Index, Slot};
-use log::{Committer, Entry, Event, Log, Recipient, Recovered, SessionNumber};
+use log::{Committer, Entry, Event, Log, Recipient, Recovered, SessionNumber, Spooled};
 use queue::Queue;
 use retained::{Retained, RetainedBounds};
 use share::Group;
@@ -103,6 +103,18 @@ pub trait Inbox: Send + Sync + 'static {
         None
     }
 
+    /// True for a receiver that gets its messages by [`Inbox::keep`].
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    /// As [`Inbox::deliver`], and says what of it has to be durable before the publisher is
+    /// answered.
+    fn keep(&self, message: &Arc<Message>, wakes: &mut Wakes) -> Kept {
+        self.deliver(Delivery::new(message.clone(), message.qos), wakes);
+        Kept::default()
+    }
+
     /// Whether a shared subscription may choose this receiver now.
     fn readiness(&self) -> Readiness {
         Readiness::Online
@@ -112,6 +124,15 @@ pub trait Inbox: Send + Sync + 'static {
     fn client_id(&self) -> Option<&ClientId> {
         None
     }
+}
+
+/// What an inbox wants to be durable together with a message.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Records for spools, which go into the same entry of the log.
+    pub spooled: Vec<Spooled>,
+    /// What it has put into the log itself meanwhile.
+    pub position: Position,
 }
 
 /// See [`Inbox::readiness`].
@@ -186,6 +207,7 @@ struct Target {
     terms: Terms,
     own: Own,
     durable: Option<(SessionNumber, Arc<Queue>)>,
+    keeps: bool,
 }
 
 /// On what terms a message is delivered: those of one subscription, or of several together.
@@ -230,7 +252,8 @@ impl Target {
     fn new(inbox: Arc<dyn Inbox>, options: SubscribeOptions, id: Option<SubscriptionId>) -> Self {
         let durable = inbox.clone().durable();
         let own = if options.no_local { Own::Nothing } else { Own::Same };
-        Self { inbox, terms: Terms::new(options, id), own, durable }
+        let keeps = inbox.keeps();
+        Self { inbox, terms: Terms::new(options, id), own, durable, keeps }
     }
 
     /// Another subscription of the same receiver matches.
@@ -427,8 +450,14 @@ impl Broker {
         }
         let mut receivers = 0;
         let mut recipients = Vec::new();
+        let mut kept = Kept::default();
         for target in &route.targets {
-            if let Some(delivery) = target.delivery(message) {
+            if target.keeps {
+                receivers += 1;
+                let Kept { spooled, position } = target.inbox.keep(message, wakes);
+                kept.spooled.extend(spooled);
+                kept.position = kept.position.max(position);
+            } else if let Some(delivery) = target.delivery(message) {
                 receivers += 1;
                 target.give(delivery, wakes, &mut recipients);
             }
@@ -440,12 +469,17 @@ impl Broker {
             }
         }
         let Publication { taken, notify } = publication;
-        if recipients.is_empty() && retained.is_empty() && taken.is_none() {
-            return Published { receivers, durability: Durability::Done };
+        let Kept { spooled, position } = kept;
+        let needs_entry = !recipients.is_empty() || !retained.is_empty() || !spooled.is_empty();
+        if !needs_entry && taken.is_none() && (position == Position(0) || notify.is_none()) {
+            let is_done = position <= self.0.log.committed();
+            let durability = if is_done { Durability::Done } else { Durability::At(position) };
+            return Published { receivers, durability };
         }
+        // Also an empty one, when what is waited for was put into the log without `notify`.
         let event = taken.map(|(session, id)| Event::Taken(session, id));
         let documents = Vec::new();
-        let entry = Entry { recipients, event, documents, retained, notify };
+        let entry = Entry { recipients, event, documents, retained, spooled, notify };
         let position = self.0.log.append(entry);
         Published { receivers, durability: Durability::At(position) }
     }
@@ -456,7 +490,7 @@ impl Broker {
             && (message.retain
                 || publication.taken.is_some()
                 || !route.groups.is_empty()
-                || route.targets.iter().any(|target| target.durable.is_some()))
+                || route.targets.iter().any(|target| target.durable.is_some() || target.keeps))
     }
 
     /// Keeps a retained message; true when something changed.
@@ -473,7 +507,14 @@ impl Broker {
     }
 
     fn route(&self, topic: &TopicName) -> Route {
-        self.read().route(topic)
+        let mut route = self.read().route(topic);
+        // Basic Ingest is for rules alone: what it costs less than a publication is that nobody
+        // else gets it.
+        if topic.as_str().starts_with("$aws/rules/") {
+            let kept = std::mem::take(&mut route.targets).into_iter().filter(|it| it.keeps);
+            route = Route { targets: kept.collect(), groups: Box::default() };
+        }
+        route
     }
 
     /// Gives a message that came by a shared subscription to another member; back when there is

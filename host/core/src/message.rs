@@ -33,6 +33,8 @@ pub struct Message {
     pub qos: QoS,
     /// The publisher's RETAIN flag.
     pub retain: bool,
+    /// Rules that republished it on its way, one after the other; 0 from a publisher.
+    pub hops: u8,
     /// When the host took it.
     pub received_at: Timestamp,
     /// Who published it; shared by all messages of a connection.
@@ -54,6 +56,7 @@ impl Message {
             payload: payload.into(),
             qos: QoS::AtMostOnce,
             retain: false,
+            hops: 0,
             received_at,
             publisher,
             properties: None,

@@ -679,6 +679,7 @@ pub fn will_message(will: &Will, publisher: Arc<Publisher>, now: Timestamp) -> M
         payload: will.payload.clone(),
         qos: will.qos,
         retain: will.retain,
+        hops: 0,
         received_at: now,
         publisher,
         properties: will.properties.clone(),

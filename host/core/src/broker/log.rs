@@ -7,7 +7,7 @@
 //! (`broker`).
 //!
 //! Reading order: this handle, [`Committer`] (the only writer), `live` (what the journal still
-//! has to keep), `recovery` (what it kept).
+//! has to keep), `recovery` (what it kept), `spool` (queues that live on disk).
 //!
 //! The log numbers what it keeps: a packet identifier is given with the record, so that a message
 //! that is sent again after a crash has the identifier it had before [MQTT-4.4.0-1].
@@ -17,9 +17,11 @@
 mod committer;
 mod live;
 mod recovery;
+mod spool;
 
 pub use committer::Committer;
 pub use recovery::Recovered;
+pub use spool::{Batch, Spool, SpoolSize, Spooled, removal};
 
 use super::Delivery;
 use super::queue::Queue;
@@ -74,6 +76,8 @@ pub struct Entry {
     /// Topics whose retained message changed: what is there when the commit is made is written,
     /// so that two publishers cannot leave memory and disk with different messages.
     pub retained: Vec<TopicName>,
+    /// Records for spools.
+    pub spooled: Vec<Spooled>,
     /// Whom to tell the position when it is durable.
     pub notify: Option<Arc<Queue>>,
 }
@@ -99,7 +103,9 @@ impl Entry {
             .iter()
             .map(|(key, value)| FIXED + key.as_str().len() + value.as_ref().map_or(0, Bytes::len));
         let retained = self.retained.iter().map(|topic| FIXED + topic.as_str().len());
-        message + (self.recipients.len() + 1) * FIXED + documents.chain(retained).sum::<usize>()
+        let spooled = self.spooled.iter().map(|it| FIXED + it.record.len());
+        let others = documents.chain(retained).chain(spooled).sum::<usize>();
+        message + (self.recipients.len() + 1) * FIXED + others
     }
 }
 
@@ -129,6 +135,8 @@ struct Progress {
 #[derive(Default)]
 struct Waiting {
     entries: VecDeque<Entry>,
+    /// Spools to read, and behind which batch.
+    reads: Vec<(Arc<dyn Spool>, u64)>,
     last: Position,
     is_closed: bool,
 }
@@ -157,6 +165,12 @@ impl Log {
             self.0.work.notify_one();
         }
         position
+    }
+
+    /// Has the batches of a spool behind the one with number `after` read, some at a time.
+    pub fn read_spool(&self, spool: Arc<dyn Spool>, after: u64) {
+        self.waiting().reads.push((spool, after));
+        self.0.work.notify_one();
     }
 
     /// True when nothing more should be appended that can be refused.

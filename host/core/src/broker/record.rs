@@ -33,7 +33,7 @@ pub struct RecordError {
 
 /// A message, wherever one is kept.
 #[derive(Serialize, Deserialize)]
-pub(super) struct MessageRecord<'a> {
+pub(crate) struct MessageRecord<'a> {
     topic: &'a str,
     #[serde(with = "serde_bytes")]
     payload: &'a [u8],
@@ -198,7 +198,7 @@ impl MessageRecord<'_> {
         u32::try_from(self.topic.len() + self.payload.len() + 16).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn to_message(&self) -> Result<Message, String> {
+    pub(crate) fn to_message(&self) -> Result<Message, String> {
         let publisher = Publisher {
             client_id: self.client_id.map(client_id).transpose()?,
             principal: self.principal.map(Principal::new),
@@ -208,6 +208,7 @@ impl MessageRecord<'_> {
             payload: Bytes::copy_from_slice(self.payload),
             qos: qos(self.qos)?,
             retain: self.retain,
+            hops: 0,
             received_at: Timestamp::from_millis(self.received_at_ms),
             publisher: Arc::new(publisher),
             properties: match &self.properties {
@@ -402,6 +403,7 @@ mod tests {
             payload: Bytes::from_static(b"\0payload\xff"),
             qos: QoS::ExactlyOnce,
             retain: true,
+            hops: 0,
             received_at: Timestamp::from_millis(1_234),
             publisher: Arc::new(Publisher {
                 client_id: ClientId::parse("c/1").ok(),

@@ -154,6 +154,7 @@ impl Session {
             payload: publish.payload,
             qos: publish.qos,
             retain,
+            hops: 0,
             received_at: now.wall,
             publisher: active.publisher.clone(),
             properties: publish.properties,

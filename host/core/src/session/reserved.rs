@@ -11,8 +11,13 @@ pub fn may_publish(topic: &TopicName) -> bool {
         return true;
     }
     let mut levels = topic.levels();
-    if (levels.next(), levels.next()) != (Some("$aws"), Some("things")) {
-        return false;
+    match (levels.next(), levels.next()) {
+        (Some("$aws"), Some("things")) => {}
+        // Basic Ingest: $aws/rules/{rule}/{topic}
+        (Some("$aws"), Some("rules")) => {
+            return levels.next().is_some_and(|rule| !rule.is_empty()) && levels.next().is_some();
+        }
+        _ => return false,
     }
     // $aws/things/{thing}/shadow[/name/{shadow}]/{get,update,delete}
     let rest = [levels.nth(1), levels.next(), levels.next(), levels.next()];
@@ -35,6 +40,8 @@ mod tests {
             "$aws/things/T/shadow/update",
             "$aws/things/T/shadow/get",
             "$aws/things/T/shadow/name/config/delete",
+            "$aws/rules/R/a",
+            "$aws/rules/R/a/b/c",
         ];
         let refused = [
             "$SYS/uptime",
@@ -42,6 +49,9 @@ mod tests {
             "$aws/things/T/shadow/name/config/update/delta",
             "$aws/things/T/shadow/name/config",
             "$aws/things/T/shadow",
+            "$aws/rules",
+            "$aws/rules/R",
+            "$aws/rules//a",
             "$aws/events/presence/connected/x",
             "$share/g/a",
             "$foo",

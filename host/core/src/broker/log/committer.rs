@@ -6,13 +6,15 @@
 
 use super::live::{ITEM_BYTES, Live, Number, Use};
 use super::recovery::{self, Recovered};
+use super::spool::{self, Batch, Spool};
 use super::{Entry, Log, Recipient, SessionNumber};
 use crate::broker::queue::Queue;
 use crate::broker::record::{self, MessageRecord, Op};
 use crate::broker::{Broker, Delivery, Wakes};
 use crate::message::Message;
 use crate::storage::{Commit, Journal, Position, StoreError};
-use std::collections::HashSet;
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -51,6 +53,7 @@ struct Pending {
     position: Position,
     bytes: u64,
     deliveries: Vec<Recipient>,
+    spools: Vec<(Arc<dyn Spool>, Vec<Bytes>)>,
     notify: Vec<Arc<Queue>>,
     /// The journal failed: whether it happened is to be found out first.
     is_doubtful: bool,
@@ -105,9 +108,11 @@ impl Committer {
             return true;
         }
         let waiting = self.log().waiting();
-        let idle = |waiting: &mut super::Waiting| waiting.entries.is_empty() && !waiting.is_closed;
+        let has_work =
+            |waiting: &super::Waiting| !waiting.entries.is_empty() || !waiting.reads.is_empty();
+        let idle = |waiting: &mut super::Waiting| !has_work(waiting) && !waiting.is_closed;
         let waiting = self.log().0.work.wait_while(waiting, idle);
-        !waiting.unwrap_or_else(PoisonError::into_inner).entries.is_empty()
+        has_work(&waiting.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits before another attempt; false when the log was closed.
@@ -125,7 +130,7 @@ impl Committer {
         if self.pending.is_none() {
             self.pending = self.gather();
         }
-        let Some(pending) = &mut self.pending else { return Ok(false) };
+        let Some(pending) = &mut self.pending else { return Ok(self.read_spools()) };
         let is_done = pending.is_doubtful && self.journal.recover()? >= pending.commit.number;
         if !is_done {
             pending.is_doubtful = true;
@@ -134,7 +139,22 @@ impl Committer {
         if let Some(pending) = self.pending.take() {
             self.hand_on(pending);
         }
+        self.read_spools();
         Ok(true)
+    }
+
+    /// Reads what spools have asked for; false when none has.
+    fn read_spools(&self) -> bool {
+        let reads = std::mem::take(&mut self.log().waiting().reads);
+        let is_any = !reads.is_empty();
+        for (spool, after) in reads {
+            let (prefix, after) = (spool::prefix(spool.name()), spool::key(spool.name(), after));
+            let page = self.journal.documents(&prefix, Some(&after), spool::PAGE);
+            spool.read(page.map(|page| {
+                page.into_iter().filter_map(|(key, bytes)| read_batch(&key, bytes)).collect()
+            }));
+        }
+        is_any
     }
 
     /// Takes what waits and writes its record, in memory.
@@ -160,6 +180,7 @@ impl Committer {
             position,
             bytes,
             deliveries: Vec::new(),
+            spools: Vec::new(),
             notify: Vec::new(),
             is_doubtful: false,
         };
@@ -167,9 +188,21 @@ impl Committer {
         let mut record = record::begin();
         let empty = record.len();
         let mut retained = HashSet::new();
+        let mut places = HashMap::new();
         for mut entry in batch {
             retained.extend(std::mem::take(&mut entry.retained));
+            for spooled in std::mem::take(&mut entry.spooled) {
+                let place = *places.entry(spooled.spool.name().to_owned()).or_insert_with(|| {
+                    pending.spools.push((spooled.spool, Vec::new()));
+                    pending.spools.len() - 1
+                });
+                pending.spools[place].1.push(spooled.record);
+            }
             self.apply(entry, &mut record, &mut pending);
+        }
+        for (spool, records) in &pending.spools {
+            let document = (spool::key(spool.name(), number), Some(spool::encode(records)));
+            pending.commit.documents.push(document);
         }
         let documents = retained.iter().map(|topic| self.broker.0.retained.document(topic));
         pending.commit.documents.extend(documents);
@@ -259,7 +292,10 @@ impl Committer {
 
     /// Tells everyone that the batch is durable.
     fn hand_on(&mut self, pending: Pending) {
-        let Pending { position, bytes, deliveries, notify, .. } = pending;
+        let Pending { commit, position, bytes, deliveries, spools, notify, .. } = pending;
+        for (spool, records) in spools {
+            spool.durable(Batch { number: commit.number, records });
+        }
         self.broker.0.metrics.log_commits.increment();
         self.broker.0.metrics.log_messages.add(deliveries.len() as u64);
         let mut wakes = Wakes::default();
@@ -279,6 +315,19 @@ impl Committer {
         for queue in notify {
             queue.durable(position, &mut wakes);
         }
+    }
+}
+
+/// `None` for what is damaged: it is told, and left where it is.
+fn read_batch(key: &crate::storage::Key, bytes: Bytes) -> Option<Batch> {
+    let number = spool::parse_key(key).map(|(_, number)| number);
+    match (number, spool::decode(bytes)) {
+        (Some(number), Ok(records)) => Some(Batch { number, records }),
+        (_, Err(error)) => {
+            tracing::error!(?key, error, "spooled batch cannot be read");
+            None
+        }
+        (None, Ok(_)) => None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::SessionNumber;
 use super::live::{Live, Number, Use};
+use super::spool::{self, SpoolSize};
 use crate::broker::Delivery;
 use crate::broker::log::Event;
 use crate::broker::record::{self, MessageRecord, Op};
@@ -27,8 +28,10 @@ const DOCUMENTS: usize = 1_024;
 pub struct Recovered {
     /// By number.
     pub sessions: HashMap<SessionNumber, RecoveredSession>,
-    /// Keys and values of all documents.
+    /// Keys and values of all documents but those of spools.
     pub documents: Vec<(Key, Bytes)>,
+    /// What spools have, by their names.
+    pub spools: HashMap<String, SpoolSize>,
 }
 
 impl Recovered {
@@ -90,7 +93,31 @@ pub(super) fn read(
     reading.live.trim();
     let Reading { live, sessions, next_sequence, .. } = reading;
     let sessions = sessions.into_iter().map(|(number, session)| (number, session.into())).collect();
-    Ok((live, next_sequence, Recovered { sessions, documents: documents(journal)? }))
+    let recovered =
+        Recovered { sessions, documents: documents(journal)?, spools: spools(journal)? };
+    Ok((live, next_sequence, recovered))
+}
+
+fn spools(
+    journal: &dyn Journal,
+) -> Result<HashMap<String, SpoolSize>, Box<dyn Error + Send + Sync>> {
+    let mut spools: HashMap<String, SpoolSize> = HashMap::new();
+    let prefix = Key::prefix(spool::KIND);
+    let mut after = None;
+    loop {
+        let page = journal.documents(&prefix, after.as_ref(), spool::PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(spools) };
+        after = Some(last.clone());
+        for (key, bytes) in page {
+            let Some((name, _)) = spool::parse_key(&key) else { continue };
+            let size = spools.entry(name.to_owned()).or_default();
+            // What is damaged is told when it is read in earnest.
+            for record in spool::decode(bytes).unwrap_or_default() {
+                size.records += 1;
+                size.bytes += record.len() as u64;
+            }
+        }
+    }
 }
 
 fn documents(journal: &dyn Journal) -> Result<Vec<(Key, Bytes)>, Box<dyn Error + Send + Sync>> {
