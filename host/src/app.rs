@@ -7,6 +7,7 @@
 use crate::banner;
 use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
 use crate::data::{DataFolder, KeyFile, RunFile, RunListener};
+use crate::functions::HostFunctions;
 use async_trait::async_trait;
 use gnomon_api::keys::{KeyError, Keys, Role};
 use gnomon_api::{Api, Services, Signatures};
@@ -189,16 +190,14 @@ async fn serve(
         world.metrics.clone(),
     ));
     let plugins = load_plugins(config, data, world, &broker).await?;
-    let rules = rules::Engine::start(rules::Ports {
-        storage: store.clone(),
-        broker: broker.clone(),
-        actions: Arc::new(PluginActions(plugins.clone())),
-        clock: world.clock.clone(),
-        random: world.random.clone(),
-        metrics: world.metrics.clone(),
-        limits: config.limits.clone(),
-    })
-    .await?;
+    let parts = RuleParts {
+        store,
+        broker: &broker,
+        plugins: &plugins,
+        registry: &registry,
+        shadows: &shadows,
+    };
+    let rules = start_rules(world, data, parts, &recovered).await?;
     let bounds = QueueBounds {
         messages_max: world.limits.queue_messages,
         bytes_max: world.limits.queue_bytes,
@@ -263,6 +262,39 @@ async fn serve(
     ready.store(false, Ordering::Release);
     parts.stop().await;
     served
+}
+
+/// What rules act on, and what they ask.
+struct RuleParts<'a> {
+    store: &'a Arc<RedbStore>,
+    broker: &'a Broker,
+    plugins: &'a Arc<Plugins>,
+    registry: &'a Registry,
+    shadows: &'a Arc<shadow::Service>,
+}
+
+async fn start_rules(
+    world: &World,
+    data: &DataFolder,
+    parts: RuleParts<'_>,
+    recovered: &Recovered,
+) -> Result<rules::Engine, StartError> {
+    let ports = rules::Ports {
+        storage: parts.store.clone(),
+        broker: parts.broker.clone(),
+        actions: Arc::new(PluginActions(parts.plugins.clone())),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        functions: Arc::new(HostFunctions {
+            shadows: parts.shadows.clone(),
+            registry: parts.registry.clone(),
+            descriptors: data.descriptors(),
+        }),
+        account: world.account.id.clone(),
+        metrics: world.metrics.clone(),
+        limits: world.limits.clone(),
+    };
+    Ok(rules::Engine::start(ports, &recovered.spools).await?)
 }
 
 fn mqtt(

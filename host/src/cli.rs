@@ -3,6 +3,8 @@
 //! Exit codes: 0 done; 1 failed (the message says why and what to do); 2 wrong usage; 3 no host
 //! runs on the data folder.
 
+mod rule;
+
 use crate::app;
 use crate::config::Config;
 use crate::data::{DataFolder, KeyFile, RunFile};
@@ -43,6 +45,9 @@ enum Command {
     /// Access keys for the API (the AWS CLI and SDKs sign with them).
     #[command(subcommand)]
     Key(Key),
+    /// Rules: what they do, testing a statement, messages that failed.
+    #[command(subcommand)]
+    Rule(rule::Command),
     /// Print all limits with their defaults.
     Limits {
         /// As JSON.
@@ -126,6 +131,7 @@ pub fn run() -> ExitCode {
         Command::Status(folder) => status(&folder),
         Command::Key(Key::Create { folder, role }) => block_on(key_create(&folder, role.into())),
         Command::Key(Key::List { folder }) => block_on(key_list(&folder)),
+        Command::Rule(command) => block_on(rule::run(&command)),
         Command::Limits { json } => limits(json),
         Command::Bench(options) => bench(&options),
     };

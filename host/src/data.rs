@@ -5,6 +5,7 @@
 //! DIR/pki/ca.pem             the CA that devices trust; its key and the server's beside it (0600)
 //! DIR/keys/administrator.json  the first access key (0600)
 //! DIR/cache/                 compiled plugins
+//! DIR/descriptors/           Protobuf descriptor sets for rules: BUCKET/KEY
 //! DIR/run/host.json          ports and process of the running host; gone when it stops
 //! ```
 
@@ -73,7 +74,7 @@ impl DataFolder {
     /// As the system says.
     pub fn create(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        for inner in ["pki", "keys", "cache", "run"] {
+        for inner in ["pki", "keys", "cache", "descriptors", "run"] {
             let inner = path.join(inner);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(inner)?;
         }
@@ -96,6 +97,11 @@ impl DataFolder {
     /// Certificates and keys of the host.
     pub fn pki(&self) -> PathBuf {
         self.0.join("pki")
+    }
+
+    /// Descriptor sets that `decode(…, 'proto', …)` reads.
+    pub fn descriptors(&self) -> PathBuf {
+        self.0.join("descriptors")
     }
 
     /// Key of the first administrator.

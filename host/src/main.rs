@@ -5,6 +5,7 @@ mod banner;
 mod cli;
 mod config;
 mod data;
+mod functions;
 mod process;
 mod telemetry;
 mod terminal;

@@ -8,6 +8,7 @@ use crate::Services;
 use crate::call::{Answer, Call};
 use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
+use gnomon_core::rules::Figures;
 use http::StatusCode;
 use serde::Serialize;
 use std::fmt::Write;
@@ -39,7 +40,28 @@ pub(crate) fn health(services: &Services) -> Result<Answer, ApiError> {
     Ok(Answer::members(&body)?.with_status(status))
 }
 
-/// Every counter as `gnomon_<name>_total`, in Prometheus' text format, version 0.0.4.
+/// Name, type, help and value.
+type RuleFigure = (&'static str, &'static str, &'static str, fn(&Figures) -> u64);
+
+const RULE_FIGURES: [RuleFigure; 9] = [
+    ("matched_total", "counter", "Messages that matched FROM.", |it| it.matched),
+    ("passed_total", "counter", "Messages that passed WHERE.", |it| it.passed),
+    ("failed_total", "counter", "Evaluations and actions that failed for good.", |it| it.failed),
+    ("retried_total", "counter", "Calls of actions that were repeated.", |it| it.retried),
+    ("succeeded_total", "counter", "Messages that an action took.", |it| it.succeeded),
+    (
+        "latency_milliseconds_total",
+        "counter",
+        "Milliseconds from publication to success, of all that succeeded.",
+        |it| it.latency_ms,
+    ),
+    ("dead_lettered_total", "counter", "Messages that became dead letters.", |it| it.dead_lettered),
+    ("dead_letters", "gauge", "Dead letters that are there.", |it| it.dead_letters),
+    ("waiting", "gauge", "Messages that wait for an action.", |it| it.waiting),
+];
+
+/// Every counter as `gnomon_<name>_total`, in Prometheus' text format, version 0.0.4; then those
+/// of every rule as `gnomon_rule_<name>`, with the rule as label.
 pub(crate) fn metrics(services: &Services) -> Answer {
     let mut text = String::with_capacity(4_096);
     services.metrics.visit(|name, help, value| {
@@ -51,5 +73,19 @@ pub(crate) fn metrics(services: &Services) -> Answer {
              gnomon_{name}_total {value}\n"
         );
     });
+    let figures: Vec<_> = services
+        .rules
+        .list()
+        .into_iter()
+        .filter_map(|rule| Some((rule.name.clone(), services.rules.figures(&rule.name)?)))
+        .collect();
+    for (name, kind, help, value) in RULE_FIGURES {
+        let _ =
+            writeln!(text, "# HELP gnomon_rule_{name} {help}\n# TYPE gnomon_rule_{name} {kind}");
+        for (rule, figures) in &figures {
+            // A rule's name has letters, digits and underscores only.
+            let _ = writeln!(text, "gnomon_rule_{name}{{rule=\"{rule}\"}} {}", value(figures));
+        }
+    }
     Answer::body(text, "text/plain; version=0.0.4; charset=utf-8")
 }

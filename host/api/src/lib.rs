@@ -18,6 +18,7 @@ mod iot_data;
 pub mod keys;
 mod operations;
 mod router;
+mod rule_operations;
 mod signature;
 pub mod sigv4;
 #[cfg(test)]

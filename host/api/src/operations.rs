@@ -219,4 +219,10 @@ pub(crate) const GNOMON: &[Operation] = operations! {
     Administer DeleteAccessKey DELETE "/keys/{accessKeyId}";
     Read GetHealth GET "/health";
     Read GetMetrics GET "/metrics";
+    // What AWS has no operation for.
+    Read TestRule POST "/rule-test";
+    Read GetRuleFigures GET "/rules/{ruleName}/figures";
+    Read ListDeadLetters GET "/rules/{ruleName}/dead-letters";
+    Write ReplayDeadLetters POST "/rules/{ruleName}/dead-letters";
+    Write DeleteDeadLetters DELETE "/rules/{ruleName}/dead-letters";
 };

@@ -18,11 +18,13 @@ use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::SeededRandom;
 use gnomon_core::registry::{CertificateStatus, Ports, Registry};
+use gnomon_core::rules::functions::NoFunctions;
 use gnomon_core::storage::{FaultyStore, MemoryDisk, MemoryJournal, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
 use gnomon_core::{rules, shadow};
 use gnomon_pki::Authority;
 use http::{HeaderValue, Request, Response};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
@@ -106,15 +108,20 @@ impl TestHost {
             limits.clone(),
             Arc::clone(&metrics),
         );
-        let rules = rules::Engine::start(rules::Ports {
-            storage: store.clone(),
-            broker: broker.clone(),
-            actions: Arc::new(OnePlugin),
-            clock: clock.clone(),
-            random: random.clone(),
-            metrics: Arc::clone(&metrics),
-            limits: Limits::default(),
-        })
+        let rules = rules::Engine::start(
+            rules::Ports {
+                storage: store.clone(),
+                broker: broker.clone(),
+                actions: Arc::new(OnePlugin),
+                clock: clock.clone(),
+                random: random.clone(),
+                functions: Arc::new(NoFunctions),
+                account: Account::default().id.to_string().into(),
+                metrics: Arc::clone(&metrics),
+                limits: limits.clone(),
+            },
+            &HashMap::new(),
+        )
         .await;
         let authenticator =
             Authenticator::new(registry.clone(), clock.clone(), Authorizers::default());

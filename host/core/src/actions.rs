@@ -1,10 +1,11 @@
 //! The port to rule actions: what a rule does with a message that passed its WHERE.
 //!
-//! [`definition`] reads what a rule says about an action, [`dispatch`] calls it, again and again
-//! if need be. Not here: which messages a rule takes (`rules`), the plugins (`gnomon-wasm`).
+//! [`definition`] reads what a rule says about an action, [`republish`] is an action of the host.
+//! Not here: which messages a rule takes, and calling an action again and again if need be
+//! (`rules`); the plugins (`gnomon-wasm`).
 
 pub mod definition;
-pub mod dispatch;
+pub mod republish;
 pub(crate) mod throttle;
 
 use crate::ids::{PluginName, RuleName};
@@ -40,9 +41,13 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ActionError {
-    /// Trying again may help: the target was away, the plugin trapped or ran out of time.
+    /// Trying again may help: the target was away.
     #[error("{0}")]
     Retryable(String),
+    /// Trying again may help a few times, with the messages one by one: the plugin trapped or ran
+    /// out of time.
+    #[error("{0}")]
+    Crashed(String),
     /// Trying again cannot help: the parameters are wrong, a grant is missing.
     #[error("{0}")]
     Permanent(String),

@@ -71,6 +71,16 @@ pub struct Limits {
     pub rules: u32,
     /// Actions of one rule; beyond them InvalidRequestException.
     pub actions_per_rule: u32,
+    /// Messages that wait for one action of a rule, on disk; one more fails at once.
+    pub action_queue_messages: u32,
+    /// Bytes that wait for one action of a rule, on disk; beyond them the next message fails.
+    pub action_queue_bytes: u64,
+    /// Seconds for which a message is kept for an action whose target is away; then it fails.
+    pub action_retry_s: u32,
+    /// Dead letters of one rule; beyond them a message that fails is lost, counted and logged.
+    pub dead_letters: u32,
+    /// Bytes of the dead letters of one rule; beyond them as for `dead_letters`.
+    pub dead_letter_bytes: u64,
     /// Body of an HTTP request in bytes; beyond it 413.
     pub http_body_bytes: u32,
     /// Attributes of a thing without a thing type; beyond them InvalidRequestException.
@@ -155,6 +165,12 @@ impl Default for Limits {
             shadow_levels: 8,
             rules: 100,
             actions_per_rule: 10,
+            // 277 a second for an hour.
+            action_queue_messages: 1_000_000,
+            action_queue_bytes: 256 * 1_024 * 1_024,
+            action_retry_s: 3_600,
+            dead_letters: 100_000,
+            dead_letter_bytes: 64 * 1_024 * 1_024,
             http_body_bytes: 1_024 * 1_024,
             thing_attributes: 3,
             typed_thing_attributes: 50,

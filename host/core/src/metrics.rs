@@ -93,8 +93,8 @@ metrics! {
     rules_matched,
     /// Messages that passed the WHERE clause of a rule.
     rules_passed,
-    /// Messages that a rule could not take because its queue was full.
-    rules_dropped,
+    /// Messages by Basic Ingest for a rule that does not exist or is disabled.
+    rules_not_found,
     /// Messages that a rule could not evaluate.
     rules_failed,
     /// Rule action calls that succeeded, one per message.
@@ -103,6 +103,10 @@ metrics! {
     actions_retried,
     /// Rule action calls that failed for good, one per message.
     actions_failed,
+    /// Messages that failed for good and nobody took: they wait for the operator.
+    dead_letters,
+    /// Messages that failed for good and for which there was no room among the dead letters.
+    dead_letters_lost,
     /// Plugin instances lost to a trap, a deadline or a memory limit.
     plugin_traps,
     /// Plugin calls refused for want of a grant.

@@ -1,42 +1,56 @@
 //! Rules: which messages are handed to which actions.
 //!
 //! In: definitions over [`Engine::create`] and its siblings, messages from the broker. Out: calls
-//! of the actions (`actions::dispatch`). [`sql`] says which messages, `worker` runs a rule.
-//! Not here: REST bodies and ARNs (`gnomon-api`), Basic Ingest and queues that survive a restart
-//! (to come).
+//! of the actions. Reading order: this engine, [`sql`] (which messages), `runner` (what becomes of
+//! one), `params` (templates), `job` (what waits), `lane` (where it waits) and `worker` (who calls
+//! the action), `dead_letters` (what nobody took), `ingest` (Basic Ingest for rules that are not
+//! there).
+//! Not here: REST bodies and ARNs (`gnomon-api`).
 //!
 //! A rule is durable before it runs. Locks in this order: `changes` (across a change and its
 //! write), `rules`, `tasks`; the latter two never across `.await`.
 
+mod dead_letters;
+pub mod functions;
+mod ingest;
+mod job;
+mod lane;
+mod params;
 mod record;
+mod runner;
 pub mod sql;
 mod worker;
 
+pub use dead_letters::DeadLetter;
+pub use job::Part;
+pub use runner::{HOPS_MAX, REPUBLISHED_MAX};
+
 use crate::actions::Actions;
-use crate::actions::definition::{ActionDefinition, ActionDefinitionError};
-use crate::actions::dispatch::{self, Dispatcher};
-use crate::broker::Broker;
+use crate::actions::definition::{ActionDefinition, ActionDefinitionError, Target};
+use crate::broker::log::{Entry as LogEntry, SpoolSize, removal};
+use crate::broker::{Broker, Receiver};
 use crate::ids::RuleName;
 use crate::limits::Limits;
+use crate::message::QoS;
 use crate::metrics::{Counter, Metrics};
+use crate::packet::SubscribeOptions;
 use crate::random::Random;
 use crate::storage::{Expect, Key, Revision, Storage, StoreError};
 use crate::time::{Clock, Timestamp};
 use crate::topic::TopicFilter;
+use functions::Functions;
+use job::{Job, Letter};
+use lane::{Lane, Purge};
+use params::Params;
 use record::StoredRule;
-use std::collections::BTreeMap;
+use runner::{Program, RuleInbox, Runner, Step};
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use worker::Running;
-
-/// Messages that wait for one rule; when full the newest one is dropped for that rule.
-///
-/// They are shared with all other receivers: 1,000 x 1 KiB typical payload = 1 MiB per rule that
-/// cannot follow, and an evaluation takes microseconds.
-pub const QUEUE_MESSAGES_MAX: usize = 1_000;
+use worker::Worker;
 
 /// Longest definition in bytes, as JSON. AWS: 256 KB.
 pub const DEFINITION_BYTES_MAX: usize = 256 * 1_024;
@@ -55,12 +69,16 @@ pub struct Ports {
     pub actions: Arc<dyn Actions>,
     /// For `timestamp()`, creation dates and the rate of log lines.
     pub clock: Arc<dyn Clock>,
-    /// For `newuuid()`, `rand()` and trace ids.
+    /// For `newuuid()` and `rand()`.
     pub random: Arc<dyn Random>,
+    /// What statements may ask.
+    pub functions: Arc<dyn Functions>,
+    /// What `accountid()` answers: 12 digits.
+    pub account: Arc<str>,
     /// `rules_*` and `actions_*`.
     pub metrics: Arc<Metrics>,
-    /// `rules` and `actions_per_rule`.
-    pub limits: Limits,
+    /// Those of rules, actions and dead letters.
+    pub limits: Arc<Limits>,
 }
 
 /// What an operator says about a rule. AWS: `TopicRulePayload`.
@@ -93,25 +111,40 @@ pub struct Rule {
     pub filter: Option<TopicFilter>,
 }
 
-/// What a rule did since the engine started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a rule did since the engine started, and what it has yet to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Messages that matched FROM.
     pub matched: u64,
-    /// Of these, messages that did not fit into the rule's queue.
-    pub dropped: u64,
     /// Messages that passed WHERE.
     pub passed: u64,
     /// Evaluations that failed, and messages that failed for good in an action.
     pub failed: u64,
+    /// Calls of actions that failed and were repeated, one per message.
+    pub retried: u64,
+    /// Messages that an action took; without republications.
+    pub succeeded: u64,
+    /// Milliseconds from publication to success, of all these together.
+    pub latency_ms: u64,
+    /// Messages that wait for an action, those from before the start too.
+    pub waiting: u64,
+    /// Messages that became dead letters.
+    pub dead_lettered: u64,
+    /// Dead letters that are there.
+    pub dead_letters: u64,
+    /// What failed last, and why.
+    pub last_failure: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     matched: Counter,
-    dropped: Counter,
     passed: Counter,
-    failed: Arc<Counter>,
+    failed: Counter,
+    retried: Counter,
+    succeeded: Counter,
+    latency_ms: Counter,
+    dead_letters: Counter,
 }
 
 /// Why a rule was not created, changed or found; each names AWS's exception.
@@ -139,9 +172,28 @@ pub enum RuleError {
     /// `ServiceUnavailableException`. It is not known whether the change was written; look again.
     #[error("the rule could not be written")]
     Store(#[source] StoreError),
+    /// `ConflictException`. Not all dead letters could be tried again; the rest is still there.
+    #[error("{taken} dead letters are tried again, the rest is not: {reason}")]
+    Replay {
+        /// How many are.
+        taken: u64,
+        /// Why the next one is not.
+        reason: String,
+    },
     /// `ServiceUnavailableException`. The host is shutting down.
     #[error("the rules engine is stopped")]
     Stopped,
+}
+
+/// What a statement makes of a message.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// Whether FROM matches the topic; `None` without FROM.
+    pub matches: Option<bool>,
+    /// What the actions would get; `None` when the message does not pass WHERE.
+    pub result: Result<Option<bytes::Bytes>, sql::EvaluationError>,
+    /// Every part and its value, when they were asked for.
+    pub trace: Vec<sql::Traced>,
 }
 
 /// Why the engine does not start.
@@ -170,6 +222,8 @@ struct Shared {
     /// Held by whoever changes a rule, so that memory follows the store's order.
     changes: tokio::sync::Mutex<()>,
     rules: Mutex<BTreeMap<RuleName, Entry>>,
+    /// Takes what Basic Ingest sends to rules that are not there.
+    ingest: Mutex<Option<Receiver>>,
     /// Everything that was spawned; `None` after shutdown.
     tasks: Mutex<Option<JoinSet<()>>>,
 }
@@ -177,16 +231,12 @@ struct Shared {
 struct Entry {
     rule: Arc<Rule>,
     revision: Revision,
-    counters: Arc<Counters>,
+    /// `None` for a rule that this version cannot run.
+    runner: Option<Arc<Runner>>,
+    /// Ends the workers of its lanes; `None` with `runner`.
+    stop: Option<Arc<watch::Sender<bool>>>,
     /// `None` while disabled.
-    _running: Option<Running>,
-}
-
-/// A definition that can run.
-struct Prepared {
-    statement: sql::Statement,
-    actions: Vec<ActionDefinition>,
-    error_action: Option<ActionDefinition>,
+    subscriptions: Option<Receiver>,
 }
 
 impl Engine {
@@ -196,18 +246,26 @@ impl Engine {
     ///
     /// # Errors
     /// The store cannot be read, or holds what is no rule.
-    pub async fn start(ports: Ports) -> Result<Self, StartError> {
+    ///
+    /// `spools` is what the broker's log has ([`crate::broker::log::Recovered`]): messages that
+    /// waited for actions go on, those of rules that are gone are removed.
+    pub async fn start(
+        ports: Ports,
+        spools: &HashMap<String, SpoolSize>,
+    ) -> Result<Self, StartError> {
         let engine = Self(Arc::new(Shared {
             ports,
             changes: tokio::sync::Mutex::default(),
             rules: Mutex::default(),
+            ingest: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
         }));
+        engine.0.listen_for_ingest();
         let mut after = None;
         loop {
             let prefix = Key::prefix(record::KIND);
             let page = engine.0.ports.storage.scan(&prefix, after.as_ref(), LOAD_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(engine) };
+            let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
             for record in page {
                 let read = record::name(&record)
@@ -216,9 +274,20 @@ impl Engine {
                     key: record.key.clone(),
                     reason: error.to_string(),
                 })?;
-                engine.0.install(name, stored, record.revision);
+                engine.0.install(name, stored, record.revision, spools);
             }
         }
+        let rules = engine.0.rules();
+        for name in spools.keys() {
+            let rule = name.strip_prefix("rule/").and_then(|rest| rest.split('/').next());
+            let rule = rule.and_then(|rule| RuleName::parse(rule).ok());
+            if rule.is_some_and(|rule| !rules.contains_key(&rule)) {
+                tracing::warn!(spool = name, "messages of a rule that is gone are removed");
+                Purge::start(name.clone(), engine.0.ports.broker.log());
+            }
+        }
+        drop(rules);
+        Ok(engine)
     }
 
     /// Adds a rule and, unless it is disabled, starts it.
@@ -261,9 +330,149 @@ impl Engine {
     /// What a rule did since the engine started; `None` when there is no such rule.
     pub fn figures(&self, name: &RuleName) -> Option<Figures> {
         let rules = self.0.rules();
-        let Counters { matched, dropped, passed, failed } = &*rules.get(name)?.counters;
-        let (matched, dropped) = (matched.get(), dropped.get());
-        Some(Figures { matched, dropped, passed: passed.get(), failed: failed.get() })
+        let Some(runner) = &rules.get(name)?.runner else { return Some(Figures::default()) };
+        let counters = &runner.counters;
+        let lanes = &runner.lanes;
+        let waiting = lanes.actions().iter().map(|lane| lane.waiting()).sum::<u64>();
+        Some(Figures {
+            matched: counters.matched.get(),
+            passed: counters.passed.get(),
+            failed: counters.failed.get(),
+            retried: counters.retried.get(),
+            succeeded: counters.succeeded.get(),
+            latency_ms: counters.latency_ms.get(),
+            waiting: waiting + lanes.error.waiting() + lanes.evaluation.waiting(),
+            dead_lettered: counters.dead_letters.get(),
+            dead_letters: lanes.dead.waiting(),
+            last_failure: runner.last_failure(),
+        })
+    }
+
+    /// At most `limit` dead letters of a rule behind the one with the id `after`, oldest first.
+    ///
+    /// # Errors
+    /// [`RuleError::NotFound`], [`RuleError::Store`], or an id that is none.
+    pub async fn dead_letters(
+        &self,
+        name: &RuleName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, RuleError> {
+        let runner = self.0.runner(name)?;
+        let after = after.map(letter_id).transpose()?;
+        // The batch of the last one may have more.
+        let mut behind = after.map_or(0, |(batch, _)| batch.saturating_sub(1));
+        let mut letters = Vec::new();
+        loop {
+            let page = runner.lanes.dead.page(behind).await.map_err(RuleError::Store)?;
+            let Some(last) = page.last() else { return Ok(letters) };
+            behind = last.number;
+            for batch in &page {
+                for (index, record) in batch.records.iter().enumerate() {
+                    if after.is_some_and(|after| (batch.number, index) <= after) {
+                        continue;
+                    }
+                    if letters.len() == limit {
+                        return Ok(letters);
+                    }
+                    match DeadLetter::read(batch.number, index, record) {
+                        Ok(letter) => letters.push(letter),
+                        Err(error) => tracing::error!(rule = %name, error, "damaged dead letter"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has all dead letters of a rule tried again by what they failed in; returns how many. Those
+    /// for which there is no room stay.
+    ///
+    /// # Errors
+    /// As for [`Engine::dead_letters`].
+    pub async fn replay_dead_letters(&self, name: &RuleName) -> Result<u64, RuleError> {
+        self.take_dead_letters(name, true).await
+    }
+
+    /// Removes all dead letters of a rule; returns how many.
+    ///
+    /// # Errors
+    /// As for [`Engine::dead_letters`].
+    pub async fn delete_dead_letters(&self, name: &RuleName) -> Result<u64, RuleError> {
+        self.take_dead_letters(name, false).await
+    }
+
+    async fn take_dead_letters(&self, name: &RuleName, again: bool) -> Result<u64, RuleError> {
+        let runner = self.0.runner(name)?;
+        let (mut behind, mut taken) = (0, 0);
+        loop {
+            let page = runner.lanes.dead.page(behind).await.map_err(RuleError::Store)?;
+            let Some(last) = page.last() else { return Ok(taken) };
+            behind = last.number;
+            for batch in page {
+                let mut spooled = Vec::new();
+                for record in batch.records.iter().filter(|_| again) {
+                    match runner.replayed(record) {
+                        Ok(record) => spooled.push(record),
+                        Err(reason) => {
+                            runner.give_back(&spooled);
+                            return Err(RuleError::Replay { taken, reason });
+                        }
+                    }
+                }
+                // Removed and tried again in one commit: neither lost nor there twice.
+                let documents = vec![removal(runner.lanes.dead.spool_name(), batch.number)];
+                let entry = LogEntry { spooled, documents, ..LogEntry::default() };
+                let position = self.0.ports.broker.log().append(entry);
+                let n = batch.records.len() as u64;
+                let bytes = batch.records.iter().map(|record| record.len() as u64).sum();
+                runner.lanes.dead.forget(n, bytes);
+                taken += n;
+                if !self.0.ports.broker.log().wait(position).await {
+                    return Err(RuleError::Stopped);
+                }
+            }
+        }
+    }
+
+    /// What a statement makes of a message, with the value of every part of it on request.
+    ///
+    /// # Errors
+    /// [`RuleError::SqlParse`].
+    pub async fn test(
+        &self,
+        text: &str,
+        version: sql::Version,
+        message: &crate::message::Message,
+        with_trace: bool,
+    ) -> Result<Tested, RuleError> {
+        let statement =
+            sql::Statement::parse_version(text, version).map_err(RuleError::SqlParse)?;
+        self.0.check_functions(&statement, text)?;
+        let ports = &self.0.ports;
+        let mut answers = sql::Answers::default();
+        let now = ports.clock.wall();
+        loop {
+            let input = sql::Input {
+                message,
+                now,
+                random: &*ports.random,
+                account: &ports.account,
+                answers: &answers,
+            };
+            let result = sql::evaluate(&statement, &input);
+            if let Err(sql::EvaluationError::Needs(call)) = result {
+                let answer = ports.functions.call(&call).await;
+                answers.add(*call, answer);
+                continue;
+            }
+            let trace = if with_trace {
+                sql::trace(text, version, &input).map_err(RuleError::SqlParse)?
+            } else {
+                Vec::new()
+            };
+            let matches = statement.filter().map(|filter| filter.matches(&message.topic));
+            return Ok(Tested { matches, result, trace });
+        }
     }
 
     /// Gives an existing rule another definition.
@@ -302,7 +511,7 @@ impl Engine {
         self.set_disabled(name, true).await
     }
 
-    /// Stops a rule and removes it. What waits in its queues is still done.
+    /// Stops a rule and removes it, with what waits for its actions and its dead letters.
     ///
     /// # Errors
     /// See [`RuleError`].
@@ -312,8 +521,7 @@ impl Engine {
             let key = record::key(&name);
             match shared.ports.storage.delete(&key, Expect::Revision(revision)).await {
                 Ok(_) => {
-                    shared.rules().remove(&name);
-                    tracing::info!(rule = %name, "rule deleted");
+                    shared.uninstall(&name);
                     Ok(())
                 }
                 Err(error) => Err(shared.write_failed(name, error).await),
@@ -322,12 +530,14 @@ impl Engine {
         .await
     }
 
-    /// Ends all subscriptions, and waits until what was taken is evaluated and its actions are
-    /// called, but no longer than `deadline`; then gives the rest up. Changes are refused from
-    /// now on.
+    /// Ends all subscriptions, and waits for the calls of actions that are under way, but no longer
+    /// than `deadline`; what waits is on disk, and goes on with the next start. Changes are refused
+    /// from now on.
     pub async fn shutdown(&self, deadline: Duration) {
         let tasks = {
             let _change = self.0.changes.lock().await;
+            drop(self.0.ingest.lock().unwrap_or_else(PoisonError::into_inner).take());
+            // The workers end with the rules, which have their stops.
             let rules = std::mem::take(&mut *self.0.rules());
             drop(rules);
             self.0.tasks().take()
@@ -340,7 +550,7 @@ impl Engine {
         };
         if tokio::time::timeout(deadline, drain).await.is_err() {
             let tasks_left = tasks.len();
-            tracing::error!(tasks_left, "rules not drained in time, waiting messages are lost");
+            tracing::warn!(tasks_left, "calls of rule actions cut off; they are made again");
             tasks.shutdown().await;
         }
     }
@@ -396,6 +606,13 @@ impl Shared {
         }
     }
 
+    fn runner(&self, name: &RuleName) -> Result<Arc<Runner>, RuleError> {
+        let rules = self.rules();
+        let entry = rules.get(name).ok_or_else(|| RuleError::NotFound(name.clone()))?;
+        let cannot = || RuleError::Invalid(format!("rule {name} cannot run; replace it"));
+        entry.runner.clone().ok_or_else(cannot)
+    }
+
     /// Whether a new definition is acceptable now.
     fn check(&self, definition: &RuleDefinition) -> Result<(), RuleError> {
         let limit = self.ports.limits.actions_per_rule;
@@ -403,15 +620,30 @@ impl Shared {
             let n = definition.actions.len();
             return Err(RuleError::Invalid(format!("{n} actions; at most {limit} are allowed")));
         }
-        let prepared = Prepared::new(definition)?;
-        for ActionDefinition { plugin, .. } in prepared.actions.iter().chain(&prepared.error_action)
-        {
-            if self.ports.actions.find(plugin).is_none() {
+        let program = Program::new(definition)?;
+        self.check_functions(&program.statement, &definition.sql)?;
+        for step in program.steps.iter().chain(&program.error_step) {
+            for name in step.params.custom_functions() {
+                if !self.ports.functions.offers(name) {
+                    let message = format!("there is no function `{name:.64}` for a template");
+                    return Err(RuleError::Invalid(message));
+                }
+            }
+            if let Target::Plugin(plugin) = &step.definition.target
+                && self.ports.actions.find(plugin).is_none()
+            {
                 let message = format!("no plugin {plugin} is loaded that is a rule action");
                 return Err(RuleError::Invalid(message));
             }
         }
         Ok(())
+    }
+
+    fn check_functions(&self, statement: &sql::Statement, text: &str) -> Result<(), RuleError> {
+        match statement.custom_functions().find(|name| !self.ports.functions.offers(name)) {
+            Some(name) => Err(RuleError::SqlParse(statement.unknown_function(text, name))),
+            None => Ok(()),
+        }
     }
 
     /// Writes a rule, then lets it run.
@@ -431,7 +663,7 @@ impl Shared {
         match self.ports.storage.put(&record::key(&name), value, expect).await {
             Ok(revision) => {
                 tracing::info!(rule = %name, disabled = stored.definition.disabled, "rule written");
-                self.install(name, stored, revision);
+                self.install(name, stored, revision, &HashMap::new());
                 Ok(())
             }
             Err(error) => Err(self.write_failed(name, error).await),
@@ -442,9 +674,11 @@ impl Shared {
     async fn write_failed(&self, name: RuleName, error: StoreError) -> RuleError {
         if let Ok(found) = self.ports.storage.get(&record::key(&name)).await {
             match found.map(|found| (record::decode(&found.value), found.revision)) {
-                Some((Ok(stored), revision)) => self.install(name.clone(), stored, revision),
+                Some((Ok(stored), revision)) => {
+                    self.install(name.clone(), stored, revision, &HashMap::new());
+                }
                 Some((Err(error), _)) => tracing::error!(rule = %name, %error, "unreadable rule"),
-                None => drop(self.rules().remove(&name)),
+                None => self.uninstall(&name),
             }
         }
         match error {
@@ -454,41 +688,112 @@ impl Shared {
     }
 
     /// Makes a stored rule the one that runs under its name.
-    fn install(&self, name: RuleName, stored: StoredRule, revision: Revision) {
+    fn install(
+        &self,
+        name: RuleName,
+        stored: StoredRule,
+        revision: Revision,
+        spools: &HashMap<String, SpoolSize>,
+    ) {
         let StoredRule { definition, created_at } = stored;
-        let prepared = Prepared::new(&definition);
-        if let Err(error) = &prepared {
+        let program = Program::new(&definition);
+        if let Err(error) = &program {
             tracing::error!(rule = %name, %error, "stored rule cannot run; replace or delete it");
         }
-        let prepared = prepared.ok();
-        let filter = prepared.as_ref().and_then(|prepared| prepared.statement.filter().cloned());
-        let counters = self.rules().get(&name).map(|entry| entry.counters.clone());
-        let counters = counters.unwrap_or_default();
-        let running = prepared
-            .filter(|_| !definition.disabled)
-            .and_then(|prepared| self.run(&name, prepared, &counters));
-        let rule = Arc::new(Rule { name: name.clone(), created_at, definition, filter });
-        let entry = Entry { rule, revision, counters, _running: running };
-        // The new one has its subscription before the old one loses it: no message is missed.
+        let program = program.ok().map(Arc::new);
+        let filter = program.as_ref().and_then(|program| program.statement.filter().cloned());
+        let rule =
+            Arc::new(Rule { name: name.clone(), created_at, definition, filter: filter.clone() });
+        let before = self.rules().get(&name).map(|it| (it.runner.clone(), it.stop.clone()));
+        let (old, mut stop) = before.unwrap_or_default();
+        let runner = program.map(|program| {
+            let actions = program.steps.len();
+            let runner = match &old {
+                Some(runner) => {
+                    runner.set_program(program);
+                    runner.clone()
+                }
+                None => {
+                    let (ports, counters) = (self.ports.clone(), Arc::default());
+                    Arc::new(Runner::new(name.clone(), program, ports, counters, spools))
+                }
+            };
+            let sender = stop.get_or_insert_with(|| Arc::new(watch::Sender::new(false)));
+            self.start_workers(&runner, old.is_none(), actions, sender, spools);
+            runner
+        });
+        let runner = runner.or(old);
+        // The new subscription is there before the old one ends: no message is missed.
+        let is_running = !rule.definition.disabled;
+        let subscriptions =
+            runner.as_ref().filter(|_| is_running).map(|runner| self.subscribe(runner, &rule));
+        let entry = Entry { rule, revision, runner, stop, subscriptions };
         let replaced = self.rules().insert(name, entry);
         drop(replaced);
     }
 
-    /// `None` after shutdown.
-    fn run(&self, name: &RuleName, rule: Prepared, counters: &Arc<Counters>) -> Option<Running> {
-        let Prepared { statement, actions, error_action } = rule;
-        let ports = dispatch::Ports {
-            actions: self.ports.actions.clone(),
-            clock: self.ports.clock.clone(),
-            random: self.ports.random.clone(),
-            metrics: self.ports.metrics.clone(),
-        };
+    /// Starts a worker for every lane that has none; also for those of actions that were there
+    /// before the start and are no more: what waits there fails.
+    fn start_workers(
+        &self,
+        runner: &Arc<Runner>,
+        is_new: bool,
+        actions: usize,
+        stop: &watch::Sender<bool>,
+        spools: &HashMap<String, SpoolSize>,
+    ) {
         let mut tasks = self.tasks();
-        let tasks = tasks.as_mut()?;
-        let failed = counters.failed.clone();
-        let dispatcher =
-            Dispatcher::start(name.clone(), actions, error_action, ports, failed, tasks);
-        Some(Running::start(name, statement, dispatcher, counters.clone(), &self.ports, tasks))
+        let Some(tasks) = tasks.as_mut() else { return };
+        let mut spawn = |part, lane: Arc<Lane>| {
+            let worker = Worker { runner: runner.clone(), lane, part, stop: stop.subscribe() };
+            tasks.spawn(worker.run());
+        };
+        if is_new {
+            spawn(Part::Error, runner.lanes.error.clone());
+            spawn(Part::Evaluation, runner.lanes.evaluation.clone());
+        }
+        let limit = self.ports.limits.actions_per_rule as usize;
+        let had =
+            |n: &usize| spools.contains_key(&runner::spool_name(&runner.name, &n.to_string()));
+        let had = (0..limit).rfind(had).map_or(0, |n| n + 1);
+        for (index, lane) in runner.add_lanes(actions.max(had), spools) {
+            spawn(Part::Action(index), lane);
+        }
+    }
+
+    /// Subscribes what FROM names and the rule's topics of Basic Ingest.
+    fn subscribe(&self, runner: &Arc<Runner>, rule: &Rule) -> Receiver {
+        let inbox = RuleInbox::new(runner.clone(), rule.filter.as_ref());
+        let receiver = self.ports.broker.register(Arc::new(inbox));
+        let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+        let ingest = TopicFilter::parse(&format!("{}{}/#", runner::BASIC_INGEST, rule.name));
+        for filter in rule.filter.iter().chain(&ingest.ok()) {
+            receiver.subscribe(filter, options, None);
+        }
+        receiver
+    }
+
+    /// Forgets a rule that is deleted, and what it had to do.
+    fn uninstall(&self, name: &RuleName) {
+        let Some(Entry { runner, .. }) = self.rules().remove(name) else { return };
+        let Some(runner) = runner else { return };
+        let lanes = runner.lanes.actions().clone();
+        let all = lanes.iter().chain([&runner.lanes.error, &runner.lanes.evaluation]);
+        let log = self.ports.broker.log();
+        let mut waiting = 0;
+        for lane in all {
+            waiting += lane.waiting();
+            lane.end();
+            Purge::start(lane.spool_name().to_owned(), log);
+        }
+        let dead_letters = runner.lanes.dead.waiting();
+        Purge::start(runner.lanes.dead.spool_name().to_owned(), log);
+        tracing::info!(rule = %name, waiting, dead_letters, "rule deleted");
+    }
+
+    fn listen_for_ingest(self: &Arc<Self>) {
+        let receiver = ingest::listen(self);
+        *self.ingest.lock().unwrap_or_else(PoisonError::into_inner) = receiver;
     }
 
     fn rules(&self) -> MutexGuard<'_, BTreeMap<RuleName, Entry>> {
@@ -507,16 +812,62 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-impl Prepared {
+impl Program {
     fn new(definition: &RuleDefinition) -> Result<Self, RuleError> {
         let invalid = |error: ActionDefinitionError| RuleError::Invalid(error.to_string());
         let statement = sql::Statement::parse_version(&definition.sql, definition.version)
             .map_err(RuleError::SqlParse)?;
-        let actions = definition.actions.iter().map(ActionDefinition::parse);
-        let actions = actions.collect::<Result<_, _>>().map_err(invalid)?;
-        let error_action = definition.error_action.as_ref().map(ActionDefinition::parse);
-        let error_action = error_action.transpose().map_err(invalid)?;
-        Ok(Self { statement, actions, error_action })
+        let step = |json: &serde_json::Value| {
+            let action = ActionDefinition::parse(json).map_err(invalid)?;
+            let params = Params::compile(&statement, &action.params).map_err(|(at, error)| {
+                RuleError::Invalid(format!("action {}: {at}: {error}", action.kind))
+            })?;
+            Ok(Step::new(action, params))
+        };
+        let steps = definition.actions.iter().map(step).collect::<Result<_, _>>()?;
+        let error_step = definition.error_action.as_ref().map(step).transpose()?;
+        Ok(Self { statement, steps, error_step })
+    }
+}
+
+/// `BATCH-INDEX`
+fn letter_id(text: &str) -> Result<(u64, usize), RuleError> {
+    let parsed = text
+        .split_once('-')
+        .and_then(|(batch, index)| Some((batch.parse().ok()?, index.parse().ok()?)));
+    parsed.ok_or_else(|| RuleError::Invalid(format!("{text:.40} is no id of a dead letter")))
+}
+
+impl Runner {
+    /// A dead letter as a record for the lane that it failed in.
+    fn replayed(&self, record: &[u8]) -> Result<crate::broker::log::Spooled, String> {
+        let Letter { part, job, .. } = Letter::decode(record)?;
+        let mut job = Job::decode(&job)?;
+        // It has its time once more.
+        let message = crate::message::Message {
+            received_at: self.ports.clock.wall(),
+            ..crate::message::Message::clone(&job.original)
+        };
+        job.original = Arc::new(message);
+        let lane = match part {
+            Part::Action(index) => self.lanes.actions().get(index as usize).cloned(),
+            Part::Error => Some(self.lanes.error.clone()),
+            Part::Evaluation => Some(self.lanes.evaluation.clone()),
+        };
+        let lane = lane.ok_or_else(|| "the rule has no such action any more".to_owned())?;
+        lane.spool(job.encode()).map_err(str::to_owned)
+    }
+
+    /// Room that was taken and is not used.
+    fn give_back(&self, spooled: &[crate::broker::log::Spooled]) {
+        let lanes = self.lanes.actions().clone();
+        for spooled in spooled {
+            let name = spooled.spool.name();
+            let all = lanes.iter().chain([&self.lanes.error, &self.lanes.evaluation]);
+            for lane in all.filter(|lane| lane.spool_name() == name) {
+                lane.give_back(1, spooled.record.len() as u64);
+            }
+        }
     }
 }
 

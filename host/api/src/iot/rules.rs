@@ -98,7 +98,7 @@ async fn disable(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
     Ok(Answer::empty())
 }
 
-fn name(call: &Call<'_>) -> Result<RuleName, ApiError> {
+pub(crate) fn name(call: &Call<'_>) -> Result<RuleName, ApiError> {
     Ok(RuleName::parse(call.label("ruleName"))?)
 }
 
@@ -208,6 +208,7 @@ impl From<RuleError> for ApiError {
             RuleError::LimitExceeded(_) => Exception::LimitExceeded,
             RuleError::Invalid(_) => Exception::InvalidRequest,
             RuleError::Conflict(_) => Exception::ConflictingResourceUpdate,
+            RuleError::Replay { .. } => Exception::Conflict,
             RuleError::Store(_) | RuleError::Stopped => Exception::ServiceUnavailable,
             _ => Exception::InternalFailure,
         };

@@ -1,10 +1,11 @@
 //! What a rule says about one of its actions: the `Action` structure of AWS's API.
 //!
-//! In: its JSON. Out: which plugin is called, with what parameters. AWS addresses a function of
+//! In: its JSON. Out: what is done with which parameters. AWS addresses a function of
 //! the user's own as `{"lambda": {"functionArn": "arn:…:function:NAME"}}`; here that is the plugin
 //! NAME, and `{"plugin": {"name": NAME, "params": …}}` says the same with parameters.
-//! Not here: whether the plugin is loaded. Built-in actions (`republish` and others) are to come.
+//! Not here: whether the plugin is loaded; templates in parameters (`rules`).
 
+use super::republish::Republish;
 use crate::ids::{NameError, PluginName};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -12,14 +13,24 @@ use std::sync::Arc;
 /// An action of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActionDefinition {
-    /// The plugin that is called.
-    pub plugin: PluginName,
-    /// What the plugin gets as parameters: JSON text, `{}` where the rule gives none.
-    pub params: Arc<str>,
+    /// Who acts.
+    pub target: Target,
+    /// The parameters: a plugin's as the rule gives them, `{}` where it gives none; of an action
+    /// of the host its whole body. Texts in it may have templates.
+    pub params: Value,
     /// AWS's name for the kind of action, e.g. `LambdaAction`; for error messages.
     pub kind: &'static str,
     /// What it acts on, as the rule names it: the function's ARN or the plugin's name.
     pub resource: Arc<str>,
+}
+
+/// Who carries out an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A plugin.
+    Plugin(PluginName),
+    /// The host publishes the result.
+    Republish,
 }
 
 /// Why a JSON value is no action that Gnomon can run.
@@ -27,10 +38,12 @@ pub struct ActionDefinition {
 #[non_exhaustive]
 pub enum ActionDefinitionError {
     /// Not an object with the action's type as its only member.
-    #[error("an action must be an object with one member, its type; supported are lambda, plugin")]
+    #[error(
+        "an action must be an object with one member, its type; supported are lambda, plugin, republish"
+    )]
     NotAnAction,
     /// A type that there is no implementation of.
-    #[error("action type {kind:.64} is not supported; supported are lambda, plugin")]
+    #[error("action type {kind:.64} is not supported; supported are lambda, plugin, republish")]
     Unsupported {
         /// As the rule names it.
         kind: String,
@@ -42,6 +55,14 @@ pub enum ActionDefinitionError {
         kind: &'static str,
         /// Which member, and what it must be.
         reason: &'static str,
+    },
+    /// The body of an action of the host is wrong.
+    #[error("action {kind}: {reason}")]
+    Body {
+        /// `republish`.
+        kind: &'static str,
+        /// Which member, and what it must be.
+        reason: String,
     },
     /// The function's or plugin's name is malformed.
     #[error("action {kind}: {source}")]
@@ -66,6 +87,7 @@ impl ActionDefinition {
         match kind.as_str() {
             "lambda" => lambda(body),
             "plugin" => plugin(body),
+            "republish" => republish(body),
             _ => Err(ActionDefinitionError::Unsupported { kind: kind.clone() }),
         }
     }
@@ -81,8 +103,9 @@ fn lambda(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
     let name = function_name(arn).ok_or(ActionDefinitionError::Member { kind: KIND, reason })?;
     let plugin = PluginName::parse(name)
         .map_err(|source| ActionDefinitionError::Name { kind: KIND, source })?;
-    let (params, resource) = ("{}".into(), arn.into());
-    Ok(ActionDefinition { plugin, params, kind: "LambdaAction", resource })
+    let params = Value::Object(Map::new());
+    let target = Target::Plugin(plugin);
+    Ok(ActionDefinition { target, params, kind: "LambdaAction", resource: arn.into() })
 }
 
 fn plugin(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
@@ -93,12 +116,24 @@ fn plugin(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
     let name = members.get("name").and_then(Value::as_str).ok_or_else(error)?;
     let plugin = PluginName::parse(name)
         .map_err(|source| ActionDefinitionError::Name { kind: KIND, source })?;
-    let params = members.get("params").map_or_else(|| "{}".to_owned(), Value::to_string);
+    let params = members.get("params").cloned().unwrap_or_else(|| Value::Object(Map::new()));
     Ok(ActionDefinition {
-        plugin,
-        params: params.into(),
+        target: Target::Plugin(plugin),
+        params,
         kind: "PluginAction",
         resource: name.into(),
+    })
+}
+
+fn republish(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
+    const KIND: &str = "republish";
+    let parsed = Republish::parse(body)
+        .map_err(|reason| ActionDefinitionError::Body { kind: KIND, reason })?;
+    Ok(ActionDefinition {
+        target: Target::Republish,
+        params: body.clone(),
+        kind: "RepublishAction",
+        resource: parsed.topic().into(),
     })
 }
 
@@ -126,8 +161,12 @@ mod tests {
     fn parse(json: &str) -> Result<(String, String, &'static str, String), String> {
         let action = ActionDefinition::parse(&serde_json::from_str(json).unwrap())
             .map_err(|error| error.to_string())?;
-        let ActionDefinition { plugin, params, kind, resource } = action;
-        Ok((plugin.to_string(), params.to_string(), kind, resource.to_string()))
+        let ActionDefinition { target, params, kind, resource } = action;
+        let plugin = match target {
+            Target::Plugin(plugin) => plugin.to_string(),
+            Target::Republish => "-".to_owned(),
+        };
+        Ok((plugin, params.to_string(), kind, resource.to_string()))
     }
 
     #[test]
@@ -138,6 +177,10 @@ mod tests {
             let expected = ("webhook".to_owned(), "{}".to_owned(), "LambdaAction", arn);
             assert_eq!(parse(&json), Ok(expected));
         }
+        let republish = r#"{"republish": {"topic": "a/${topic(2)}", "roleArn": "arn", "qos": 1}}"#;
+        let params = r#"{"qos":1,"roleArn":"arn","topic":"a/${topic(2)}"}"#.to_owned();
+        let expected = ("-".to_owned(), params, "RepublishAction", "a/${topic(2)}".to_owned());
+        assert_eq!(parse(republish), Ok(expected));
         let plugin = |params: &str| {
             Ok(("webhook".to_owned(), params.to_owned(), "PluginAction", "webhook".to_owned()))
         };
@@ -148,8 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_no_action_is_refused_with_what_is_wanted() {
-        let not_an_action =
-            "an action must be an object with one member, its type; supported are lambda, plugin";
+        let not_an_action = "an action must be an object with one member, its type; supported are lambda, plugin, republish";
         let arn = "action lambda: functionArn must read arn:aws:lambda:<region>:<account>:function:<name>";
         let lambda = "action lambda: needs functionArn, a text, and nothing else";
         let plugin = "action plugin: needs name, a text, may have params, and nothing else";
@@ -159,7 +201,7 @@ mod tests {
             (r#"{"lambda": {}, "plugin": {}}"#, not_an_action),
             (
                 r#"{"s3": {"bucketName": "b"}}"#,
-                "action type s3 is not supported; supported are lambda, plugin",
+                "action type s3 is not supported; supported are lambda, plugin, republish",
             ),
             (r#"{"lambda": {}}"#, lambda),
             (r#"{"lambda": "webhook"}"#, lambda),
@@ -170,6 +212,11 @@ mod tests {
             (
                 r#"{"lambda": {"functionArn": "arn:aws:lambda:r:a:function:a/b"}}"#,
                 "action lambda: plugin name has a character at byte 1 that is not allowed; it must match [a-zA-Z0-9_-]+",
+            ),
+            (r#"{"republish": {}}"#, "action republish: missing field `topic`"),
+            (
+                r#"{"republish": {"topic": "a", "qos": 2}}"#,
+                "action republish: qos must be 0 or 1, not 2",
             ),
             (r#"{"plugin": {"params": {}}}"#, plugin),
             (r#"{"plugin": {"name": "a", "extra": 1}}"#, plugin),

@@ -1,167 +1,265 @@
-//! A rule at work: its subscription, its queue, and the task that evaluates one message after
-//! the other.
+//! The task of a lane: calls the action, again and again if need be.
 //!
-//! In: deliveries of the broker. Out: [`Dispatcher::dispatch`] of what passes WHERE.
-//! The task and not the publisher evaluates, so that a rule never slows a connection down.
+//! In: jobs from a lane. Out: calls, and in one entry of the log the removal of what is done
+//! together with what follows from what failed.
+//! A call in which nothing succeeded says that the target is away: it is repeated with growing
+//! pauses for as long as `Limits::action_retry_s` allows, and what comes later waits, so that the
+//! action gets its messages in their order. A message that fails beside others that succeed, and
+//! one on which the plugin crashes, is tried [`TRIES_MAX`] times.
 
-use super::sql::{self, Statement};
-use super::{Counters, Ports, QUEUE_MESSAGES_MAX};
-use crate::actions::dispatch::Dispatcher;
-use crate::actions::throttle::Throttle;
-use crate::broker::{Delivery, Inbox, Receiver, Wakes};
-use crate::ids::RuleName;
-use crate::message::{Message, QoS};
-use crate::packet::SubscribeOptions;
-use crate::topic::TopicFilter;
+use super::job::{Job, Part};
+use super::lane::{Lane, Taken};
+use super::runner::Runner;
+use super::sql::Answers;
+use crate::actions::definition::Target;
+use crate::actions::{ActionContext, ActionError};
+use crate::broker::{Kept, Wakes};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use std::time::Duration;
+use tokio::sync::watch;
 
-/// Messages that the task takes from its queue at once.
-const BATCH_MESSAGES_MAX: usize = 64;
+/// Messages that an action gets in one call.
+pub const BATCH_MESSAGES_MAX: usize = 100;
 
-/// A running rule. Dropping it ends the subscription; what waits is still evaluated.
-pub(super) struct Running {
-    _receiver: Option<Receiver>,
-    /// Its end is the signal: a publisher may hold the inbox, and the queue with it, for longer.
-    _stop: oneshot::Sender<()>,
+/// Bytes of records after which a call takes no further message.
+pub const BATCH_BYTES_MAX: usize = 1_024 * 1_024;
+
+/// Calls about a message that fails by itself.
+pub const TRIES_MAX: u32 = 5;
+
+/// Pause after the first call that failed; doubled after each further one.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest pause between two calls.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+pub(super) struct Worker {
+    pub runner: Arc<Runner>,
+    pub lane: Arc<Lane>,
+    pub part: Part,
+    pub stop: watch::Receiver<bool>,
 }
 
-impl Running {
-    /// Subscribes the statement's filter and starts the task. A statement without FROM waits for
-    /// nothing: it runs when a rule can be called by name (Basic Ingest, to come).
-    pub fn start(
-        name: &RuleName,
-        statement: Statement,
-        dispatcher: Dispatcher,
-        counters: Arc<Counters>,
-        ports: &Ports,
-        tasks: &mut JoinSet<()>,
-    ) -> Self {
-        let (queue, messages) = mpsc::channel(QUEUE_MESSAGES_MAX);
-        let (stop, stopped) = oneshot::channel();
-        let receiver = statement.filter().map(|filter| {
-            let inbox = RuleInbox {
-                rule: name.clone(),
-                levels_min: levels_min(filter),
-                queue,
-                counters: counters.clone(),
-                ports: ports.clone(),
-                throttle: Throttle::default(),
-            };
-            let receiver = ports.broker.register(Arc::new(inbox));
-            let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
-            receiver.subscribe(filter, options, None);
-            receiver
-        });
-        let worker = Worker {
-            rule: name.clone(),
-            statement,
-            dispatcher,
-            counters,
-            ports: ports.clone(),
-            throttle: Throttle::default(),
-        };
-        tasks.spawn(worker.run(messages, stopped));
-        Self { _receiver: receiver, _stop: stop }
-    }
+/// A job that was taken.
+struct Pending {
+    taken: Taken,
+    job: Job,
+    tries: u32,
 }
 
-struct RuleInbox {
-    rule: RuleName,
-    levels_min: usize,
-    queue: mpsc::Sender<Arc<Message>>,
-    counters: Arc<Counters>,
-    ports: Ports,
-    throttle: Throttle,
-}
-
-/// In Rules SQL `a/#` does not match `a`, unlike in MQTT: `#` stands for at least one level.
-fn levels_min(filter: &TopicFilter) -> usize {
-    if filter.pattern().ends_with("/#") { filter.levels().count() } else { 0 }
-}
-
-impl Inbox for RuleInbox {
-    fn deliver(&self, delivery: Delivery, _: &mut Wakes) {
-        let message = delivery.message;
-        if self.levels_min > 0 && message.topic.levels().count() < self.levels_min {
-            return;
-        }
-        self.counters.matched.increment();
-        self.ports.metrics.rules_matched.increment();
-        let (message, reason) = match self.queue.try_send(message) {
-            Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(message)) => (message, "the queue is full"),
-            // A publisher may hold a route for a moment longer than the rule lives.
-            Err(mpsc::error::TrySendError::Closed(message)) => (message, "the rule is stopped"),
-        };
-        self.counters.dropped.increment();
-        self.ports.metrics.rules_dropped.increment();
-        if let Some(suppressed) = self.throttle.allow(&*self.ports.clock) {
-            let (rule, topic) = (&self.rule, &message.topic);
-            tracing::warn!(%rule, %topic, error = reason, suppressed, "rule dropped a message");
-        }
-    }
-}
-
-struct Worker {
-    rule: RuleName,
-    statement: Statement,
-    dispatcher: Dispatcher,
-    counters: Arc<Counters>,
-    ports: Ports,
-    throttle: Throttle,
+/// What a call made of one message.
+enum Verdict {
+    Done,
+    Failed(String),
+    /// Trying again may help.
+    Again(String),
+    /// The plugin crashed on it, or on another one of the batch.
+    Crashed(String),
 }
 
 impl Worker {
-    /// Until the rule is stopped and its queue is empty; then the actions' queues run empty too.
-    async fn run(
-        self,
-        mut messages: mpsc::Receiver<Arc<Message>>,
-        mut stopped: oneshot::Receiver<()>,
-    ) {
-        let mut batch = Vec::new();
+    /// Until the rule is deleted or the host stops.
+    pub async fn run(mut self) {
         loop {
-            tokio::select! {
-                biased; // Stop must win over a busy queue.
-                // Cancel-safe: nothing is sent, the end of the sender is the message.
-                _ = &mut stopped, if !messages.is_closed() => messages.close(),
-                // Cancel-safe: a message is taken or stays.
-                taken = messages.recv_many(&mut batch, BATCH_MESSAGES_MAX) => {
-                    if taken == 0 {
-                        return;
+            let taken = tokio::select! {
+                biased; // Stop must win over a long queue.
+                // Fails when the rule is gone.
+                _ = self.stop.wait_for(|stop| *stop) => return,
+                // Cancel-safe.
+                taken = self.lane.take(BATCH_MESSAGES_MAX, BATCH_BYTES_MAX) => taken,
+            };
+            let mut batch = Vec::with_capacity(taken.len());
+            for taken in taken {
+                match Job::decode(&taken.record) {
+                    Ok(job) => batch.push(Pending { taken, job, tries: 0 }),
+                    Err(error) => {
+                        // Written by this host: the file is damaged. Nothing can be made of it.
+                        let rule = &self.runner.name;
+                        tracing::error!(%rule, error, "a waiting message is damaged and lost");
+                        self.finish(Kept::default(), [&taken]);
                     }
-                    batch.drain(..).for_each(|message| self.take(&message));
                 }
+            }
+            if self.part == Part::Evaluation {
+                for pending in batch {
+                    self.evaluate(pending).await;
+                }
+            } else if !self.call_all(batch).await {
+                return;
             }
         }
     }
 
-    fn take(&self, message: &Arc<Message>) {
-        let Ports { clock, random, metrics, .. } = &self.ports;
-        let input = sql::Input {
-            message,
-            now: clock.wall(),
-            random: &**random,
-            account: "",
-            answers: &sql::Answers::NONE,
-        };
-        match sql::evaluate(&self.statement, &input) {
-            Ok(None) => {}
-            Ok(Some(result)) => {
-                self.counters.passed.increment();
-                metrics.rules_passed.increment();
-                self.dispatcher.dispatch(message, result);
-            }
-            Err(error) => {
-                self.counters.failed.increment();
-                metrics.rules_failed.increment();
-                if let Some(suppressed) = self.throttle.allow(&**clock) {
-                    let (rule, topic) = (&self.rule, &message.topic);
-                    tracing::warn!(%rule, %topic, %error, suppressed, "rule evaluation failed");
+    /// Asks the host what the statement needs, then does what follows.
+    async fn evaluate(&self, Pending { taken, job, .. }: Pending) {
+        let mut answers = Answers::default();
+        let kept = loop {
+            // Woken before anything is waited for.
+            let outcome = self.runner.run(&job.original, &answers, &mut Wakes::default());
+            match outcome {
+                Ok(kept) => break kept,
+                Err(call) => {
+                    let answer = self.runner.ports.functions.call(&call).await;
+                    answers.add(*call, answer);
                 }
-                self.dispatcher.report(message, &error.to_string());
             }
+        };
+        self.finish(kept, [&taken]);
+    }
+
+    /// Calls the action for all of them, those with equal parameters together; false when the
+    /// host stops meanwhile.
+    async fn call_all(&mut self, batch: Vec<Pending>) -> bool {
+        let mut rest = batch.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let params = first.job.params.clone();
+            let mut group = vec![first];
+            while let Some(next) = rest.next_if(|next| next.job.params == params) {
+                group.push(next);
+            }
+            if !self.call(group).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Calls the action until every message of the group is done or has failed for good.
+    async fn call(&mut self, mut group: Vec<Pending>) -> bool {
+        let mut pause = BACKOFF_FIRST;
+        // After a crash one by one, so that one message does not take others with it.
+        let mut size = group.len();
+        while !group.is_empty() {
+            let calling = size.min(group.len());
+            let later = group.split_off(calling);
+            let verdicts = self.try_once(&group).await;
+            let is_away = verdicts.iter().all(|it| matches!(it, Verdict::Again(_)));
+            let has_crashed = verdicts.iter().any(|it| matches!(it, Verdict::Crashed(_)));
+            let again = self.settle(group, verdicts, is_away);
+            let must_pause = !again.is_empty();
+            group = again;
+            group.extend(later);
+            if has_crashed {
+                size = 1;
+            }
+            if !must_pause {
+                pause = BACKOFF_FIRST;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return false,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+        true
+    }
+
+    /// Takes the verdicts on board; returns what is to be tried again.
+    fn settle(&self, group: Vec<Pending>, verdicts: Vec<Verdict>, is_away: bool) -> Vec<Pending> {
+        let Runner { ports, counters, .. } = &*self.runner;
+        let program = self.runner.program();
+        let now = ports.clock.wall();
+        let retry_ms = u64::from(ports.limits.action_retry_s) * 1_000;
+        let calls = group.len();
+        let mut kept = Kept::default();
+        let mut wakes = Wakes::default();
+        let mut done = Vec::new();
+        let mut again = Vec::new();
+        for (mut pending, verdict) in group.into_iter().zip(verdicts) {
+            let age_ms =
+                now.as_millis().saturating_sub(pending.job.original.received_at.as_millis());
+            // When a whole batch crashed it is not known which message it was.
+            let is_own = match &verdict {
+                Verdict::Again(_) => !is_away,
+                Verdict::Crashed(_) => calls == 1,
+                _ => false,
+            };
+            pending.tries += u32::from(is_own);
+            let is_over = age_ms > retry_ms || pending.tries >= TRIES_MAX;
+            match verdict {
+                Verdict::Done => {
+                    ports.metrics.actions_succeeded.increment();
+                    counters.succeeded.increment();
+                    counters.latency_ms.add(age_ms);
+                    done.push(pending.taken);
+                }
+                Verdict::Again(reason) | Verdict::Crashed(reason) if !is_over => {
+                    ports.metrics.actions_retried.increment();
+                    counters.retried.increment();
+                    self.runner.tell(
+                        self.part,
+                        &pending.job,
+                        &reason,
+                        "rule action failed, trying again",
+                    );
+                    again.push(pending);
+                }
+                Verdict::Failed(reason) | Verdict::Again(reason) | Verdict::Crashed(reason) => {
+                    let Pending { job, taken, .. } = pending;
+                    self.runner.fail(&program, self.part, &job, &reason, &mut kept, &mut wakes);
+                    done.push(taken);
+                }
+            }
+        }
+        self.finish(kept, &done);
+        again
+    }
+
+    fn finish<'a>(&self, kept: Kept, done: impl IntoIterator<Item = &'a Taken>) {
+        let finished = self.lane.done(done);
+        self.runner.finish(self.lane.spool_name(), kept, finished);
+    }
+
+    /// One verdict per job.
+    async fn try_once(&self, group: &[Pending]) -> Vec<Verdict> {
+        let all = |verdict: &dyn Fn() -> Verdict| group.iter().map(|_| verdict()).collect();
+        let program = self.runner.program();
+        let step = match self.part {
+            Part::Action(index) => program.steps.get(index as usize),
+            Part::Error => program.error_step.as_ref(),
+            Part::Evaluation => None,
+        };
+        let target = step.and_then(|step| match &step.definition.target {
+            Target::Plugin(plugin) => Some((plugin, step.params.text())),
+            Target::Republish => None,
+        });
+        let Some((target, params)) = target else {
+            return all(&|| Verdict::Failed("the rule has no such action any more".to_owned()));
+        };
+        let Some(action) = self.runner.ports.actions.find(target) else {
+            return all(&|| Verdict::Again(format!("no plugin {target} is loaded")));
+        };
+        let own = group.first().and_then(|first| first.job.params.clone());
+        let context = ActionContext {
+            rule: self.runner.name.clone(),
+            action: if let Part::Action(index) = self.part { index } else { 0 },
+            params: own.unwrap_or_else(|| params.clone()),
+            is_error_action: self.part == Part::Error,
+        };
+        let messages: Vec<_> = group.iter().map(|pending| pending.job.message()).collect();
+        match action.invoke(&context, &messages).await {
+            Ok(failures) => {
+                let mut verdicts: Vec<_> = all(&|| Verdict::Done);
+                for failure in failures {
+                    let verdict = match failure.retryable {
+                        true => Verdict::Again(failure.reason),
+                        false => Verdict::Failed(failure.reason),
+                    };
+                    match verdicts.get_mut(failure.index) {
+                        Some(slot) => *slot = verdict,
+                        // Which message is meant nobody can tell: none may count as done.
+                        None => return all(&|| Verdict::Failed(BAD_INDEX.to_owned())),
+                    }
+                }
+                verdicts
+            }
+            Err(ActionError::Retryable(reason)) => all(&|| Verdict::Again(reason.clone())),
+            Err(ActionError::Crashed(reason)) => all(&|| Verdict::Crashed(reason.clone())),
+            Err(ActionError::Permanent(reason)) => all(&|| Verdict::Failed(reason.clone())),
         }
     }
 }
+
+const BAD_INDEX: &str = "the plugin reported a failure of a message that is not in the batch";

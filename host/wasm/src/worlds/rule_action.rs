@@ -1,10 +1,11 @@
 //! Rule actions: `gnomon_core::actions::Action` by a plugin that exports `rule-action`.
 //!
-//! A crash, a pause or a full queue is retryable: the rule's retry policy decides.
+//! A crash is one of the messages; a pause, a full queue and a call that did not come back in
+//! time, mostly because of a slow server, are of the target: the rule tries on.
 
 use crate::bindings::guest::rule_action as wit;
 use crate::bindings::host::types::{Message as WitMessage, Qos};
-use crate::instance::bounded;
+use crate::instance::{Crash, bounded};
 use crate::pool::{CallError, Pool};
 use async_trait::async_trait;
 use gnomon_core::actions::{Action, ActionContext, ActionError, Failure};
@@ -63,7 +64,13 @@ impl Action for PluginAction {
         let messages: Vec<_> = messages.iter().map(|message| message_to_wit(message)).collect();
         let answer = self.call(&context, &messages).await;
         let failures = answer
-            .map_err(|error| ActionError::Retryable(error.to_string()))?
+            .map_err(|error| match &error {
+                CallError::Crashed { crash: Crash::WallTime { .. }, .. } => {
+                    ActionError::Retryable(error.to_string())
+                }
+                CallError::Crashed { .. } => ActionError::Crashed(error.to_string()),
+                _ => ActionError::Retryable(error.to_string()),
+            })?
             .map_err(|reason| ActionError::Retryable(self.named(&reason)))?;
         failures
             .into_iter()
