@@ -96,6 +96,7 @@ fn from_record(tree: RecordTree) -> Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn leaf(value: Value) -> Node {
@@ -123,6 +124,36 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap(), stored);
         let deleted = Stored::Deleted { version: 7, at_s: 1_800_000_000 };
         assert_eq!(decode(&encode(deleted.clone())).unwrap(), deleted);
+    }
+
+    /// What a shadow holds whose only value is this number, stored and read again.
+    fn stored_and_read(number: f64) -> Stored {
+        let reported = [("n".to_owned(), leaf(json!(number)))].into();
+        let document = Document { reported, version: 1, ..Document::default() };
+        decode(&encode(Stored::Document(document))).unwrap()
+    }
+
+    #[track_caller]
+    fn check_number(number: f64) {
+        let Stored::Document(document) = stored_and_read(number) else { panic!("it is there") };
+        let Node::Leaf { value, .. } = &document.reported["n"] else { panic!("it is a leaf") };
+        assert_eq!(value.as_f64().map(f64::to_bits), Some(number.to_bits()), "{number}");
+    }
+
+    #[test]
+    fn a_number_does_not_drift_by_being_stored() {
+        // A careless reader of JSON makes ...472 of it, and another delta with each update.
+        check_number(96.362_799_473_474_71);
+        check_number(-0.0);
+        check_number(f64::MIN_POSITIVE);
+        check_number(f64::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn no_number_drifts(number in any::<f64>().prop_filter("JSON has it", |it| it.is_finite())) {
+            check_number(number);
+        }
     }
 
     #[test]
