@@ -63,9 +63,17 @@ impl Handler {
     /// Carries out the request and answers it.
     pub(super) async fn handle(&self, job: Job) {
         let now = self.clock.wall();
-        let request = Request::read(&job.payload, &self.limits);
+        let request = match job.operation {
+            // What else it says does not count.
+            Operation::Delete => Ok(Request::read_token(&job.payload)),
+            Operation::Get | Operation::Update => Request::read(&job.payload, &self.limits),
+        };
+        let token = match &request {
+            Ok(request) => request.client_token(),
+            Err(_) => Request::read_token(&job.payload).client_token(),
+        };
         // Repeated in a rejection whenever it could be read, whatever else was wrong.
-        let token = request.as_ref().ok().and_then(|request| request.client_token().ok()?);
+        let token = token.ok().flatten();
         let context = Context { now, client_token: token.as_deref() };
         let result = match request {
             Ok(request) => self.carry_out(&job.id, job.operation, request, &context).await,
@@ -226,9 +234,16 @@ impl Handler {
         }
     }
 
-    /// Rejects a request that is not even looked into.
-    pub(super) fn turn_away(&self, origin: Origin, error: &ShadowError, wakes: &mut Wakes) {
-        let context = Context { now: self.clock.wall(), client_token: None };
+    /// Rejects a request that is not looked into further than for its token.
+    pub(super) fn turn_away(
+        &self,
+        origin: Origin,
+        payload: &[u8],
+        error: &ShadowError,
+        wakes: &mut Wakes,
+    ) {
+        let token = Request::read_token(payload).client_token().ok().flatten();
+        let context = Context { now: self.clock.wall(), client_token: token.as_deref() };
         self.reject(origin, error, &context, wakes);
     }
 

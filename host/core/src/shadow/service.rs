@@ -146,12 +146,14 @@ impl Entrance {
     ) {
         let kib = u32::try_from(payload.len() / 1_024 + 1).unwrap_or(u32::MAX);
         let Ok(room) = self.room.clone().try_acquire_many_owned(kib) else {
-            return self.handler.turn_away(origin, &ShadowError::TooManyRequests, wakes);
+            let error = ShadowError::TooManyRequests;
+            return self.handler.turn_away(origin, &payload, &error, wakes);
         };
         let job = Job { id, operation, payload, origin, _room: room };
         if let Err(refused) = self.jobs.try_send(job) {
             // The queue has room for every admitted request: it is closed.
-            self.handler.turn_away(refused.into_inner().origin, &ShadowError::Internal, wakes);
+            let Job { origin, payload, .. } = refused.into_inner();
+            self.handler.turn_away(origin, &payload, &ShadowError::Internal, wakes);
         }
     }
 }
@@ -164,7 +166,8 @@ impl Inbox for Entrance {
         match id {
             Ok(id) => self.admit(id, operation, message.payload.clone(), origin, wakes),
             Err(error) => {
-                self.handler.turn_away(origin, &ShadowError::InvalidName(error), wakes);
+                let error = ShadowError::InvalidName(error);
+                self.handler.turn_away(origin, &message.payload, &error, wakes);
             }
         }
     }

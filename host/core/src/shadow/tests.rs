@@ -210,8 +210,34 @@ async fn a_rejection_repeats_the_token_whatever_was_wrong() {
         assert_eq!(outline(&published), [("update/rejected", code)], "{request}");
         assert_eq!(published[0].1["clientToken"], token, "{request}");
     }
-    bed.publish("$aws/things/no such thing/shadow/update", "{}");
-    assert_eq!(outline(&bed.published()), [("update/rejected", 400)]);
+    let deep = format!(r#"{{"state":{}1{},"clientToken":"c"}}"#, "[".repeat(500), "]".repeat(500));
+    bed.publish("$aws/things/T/shadow/update", &deep);
+    bed.settle(&classic("T")).await;
+    assert_eq!(bed.published()[0].1["clientToken"], "c");
+    bed.publish("$aws/things/no such thing/shadow/update", r#"{"clientToken":"c"}"#);
+    let published = bed.published();
+    assert_eq!(outline(&published), [("update/rejected", 400)]);
+    assert_eq!(published[0].1["clientToken"], "c");
+    bed.service.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_what_a_deletion_sends_only_the_token_counts() {
+    let bed = Bed::new();
+    let payloads = ["no json", "[7]", "\u{feff}", r#"{"state":7,"version":9,"clientToken":"c"}"#];
+    for payload in payloads {
+        bed.service.update(classic("T"), r#"{"state":{}}"#.into()).await.unwrap();
+        bed.published();
+        bed.publish("$aws/things/T/shadow/delete", payload);
+        bed.settle(&classic("T")).await;
+        let published = bed.published();
+        assert_eq!(published[0].0, "$aws/things/T/shadow/delete/accepted", "{payload}");
+        let token = if payload.contains("clientToken") { json!("c") } else { Value::Null };
+        assert_eq!(published[0].1["clientToken"], token, "{payload}");
+    }
+    bed.publish("$aws/things/T/shadow/delete", r#"{"clientToken":7}"#);
+    bed.settle(&classic("T")).await;
+    assert_eq!(bed.published()[0].1["message"], "Invalid clientToken");
     bed.service.shutdown().await;
 }
 
@@ -355,12 +381,15 @@ async fn one_busy_shadow_is_rejected_and_the_others_are_not() {
     let gate = Gate::closed();
     let bed = Bed::on(gate.clone());
     for _ in 0..WAITING_PER_SHADOW_MAX + 11 {
-        bed.publish("$aws/things/Busy/shadow/update", r#"{"state":{}}"#);
+        bed.publish("$aws/things/Busy/shadow/update", r#"{"state":{},"clientToken":"c"}"#);
     }
     bed.publish("$aws/things/Idle/shadow/update", r#"{"state":{}}"#);
     gate.hook.until_arrived(2).await;
     // One is carried out, the room is full, ten are too many.
-    assert_eq!(outline(&bed.published()), [("update/rejected", 429); 10]);
+    let published = bed.published();
+    assert_eq!(outline(&published), [("update/rejected", 429); 10]);
+    // Who waits for an answer with its token gets it.
+    assert!(published.iter().all(|(_, rejected)| rejected["clientToken"] == "c"));
     gate.hook.open.send_replace(true);
     bed.service.shutdown().await;
     assert_eq!(bed.published().len(), 2 * (WAITING_PER_SHADOW_MAX + 2));
@@ -372,12 +401,15 @@ async fn requests_beyond_the_room_are_rejected_at_once() {
     let gate = Gate::closed();
     let bed = Bed::on(gate.clone());
     // 127 KiB of spaces and one KiB on top.
-    let request = format!("{}{}", r#"{"state":{}}"#, " ".repeat(127 * 1_024 - 12));
+    let request = r#"{"state":{},"clientToken":"c"}"#;
+    let request = format!("{request}{}", " ".repeat(127 * 1_024 - request.len()));
     let fit = usize::from(WAITING_KIB_MAX) / 128;
     for n in 0..fit + 3 {
         bed.publish(&format!("$aws/things/T{n}/shadow/update"), &request);
     }
-    assert_eq!(outline(&bed.published()), [("update/rejected", 429); 3]);
+    let published = bed.published();
+    assert_eq!(outline(&published), [("update/rejected", 429); 3]);
+    assert!(published.iter().all(|(_, rejected)| rejected["clientToken"] == "c"));
     let error = bed.service.get(classic("T")).await.unwrap_err();
     assert_eq!(error, ShadowError::TooManyRequests);
     gate.hook.open.send_replace(true);

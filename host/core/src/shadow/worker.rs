@@ -72,7 +72,7 @@ impl Worker {
             }
             Some(_) => {
                 let error = ShadowError::TooManyRequests;
-                self.handler.turn_away(job.origin, &error, &mut Wakes::default());
+                self.handler.turn_away(job.origin, &job.payload, &error, &mut Wakes::default());
             }
         }
     }

@@ -150,7 +150,7 @@ fn the_delta_is_what_is_desired_and_not_reported() {
 #[track_caller]
 fn check_rejected(request: &str, expected: &str) {
     let error = parse(request).unwrap_err();
-    assert_eq!(format!("{} {error}", error.code()), expected, "{request}");
+    assert_eq!(format!("{} {error}", error.code()), expected, "{request:.200}");
 }
 
 #[test]
@@ -182,15 +182,48 @@ fn a_malformed_request_is_rejected_in_the_words_of_aws() {
 }
 
 #[test]
+fn of_many_mistakes_the_first_in_the_order_of_aws_is_told() {
+    // Each line mends the first mistake of the line before.
+    let steps = [
+        (r#"{"version":"1","clientToken":7,"state":7}"#, "State node must be an object"),
+        (
+            r#"{"version":"1","clientToken":7,"state":{"delta":{},"desired":7,"reported":7}}"#,
+            "Desired node must be an object",
+        ),
+        (
+            r#"{"version":"1","clientToken":7,"state":{"delta":{},"reported":7}}"#,
+            "Reported node must be an object",
+        ),
+        (r#"{"version":"1","clientToken":7,"state":{"delta":{}}}"#, "Invalid version"),
+        (r#"{"clientToken":7,"state":{"delta":{}}}"#, "Invalid clientToken"),
+        (
+            r#"{"state":{"delta":{},"desired":{"a":[null],"b":[[[[[1]]]]]}}}"#,
+            "JSON contains too many levels of nesting; maximum is 4",
+        ),
+        (
+            r#"{"state":{"delta":{},"desired":{"a":[null]}}}"#,
+            "State contains an invalid node: 'delta'",
+        ),
+        (r#"{"state":{"desired":{"a":[null]}}}"#, "State contains an invalid node"),
+    ];
+    for (request, message) in steps {
+        check_rejected(request, &format!("400 {message}"));
+    }
+}
+
+#[test]
 fn nesting_is_counted_inside_the_sections() {
     let too_deep = "400 JSON contains too many levels of nesting; maximum is 4";
     parse(r#"{"state":{"desired":{"a":{"b":{"c":{"d":1}}}}}}"#).unwrap();
     check_rejected(r#"{"state":{"desired":{"a":{"b":{"c":{"d":{"e":1}}}}}}}"#, too_deep);
     parse(r#"{"state":{"reported":{"a":[[[1]]]}}}"#).unwrap();
     check_rejected(r#"{"state":{"reported":{"a":[[[[1]]]]}}}"#, too_deep);
-    let deep =
-        format!(r#"{{"state":{{"desired":{}1{}}}}}"#, "{\"a\":".repeat(500), "}".repeat(500));
-    check_rejected(&deep, "400 Invalid JSON");
+    for levels in [100, 127, 500, 10_000] {
+        let (open, close) = ("{\"a\":".repeat(levels), "}".repeat(levels));
+        check_rejected(&format!(r#"{{"state":{{"desired":{open}1{close}}}}}"#), too_deep);
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        check_rejected(&format!(r#"{{"state":{{"desired":{{"a":{open}1{close}}}}}}}"#), too_deep);
+    }
 }
 
 #[test]
