@@ -4,11 +4,13 @@
 //! `accepted`, `rejected`, `documents` and `delta`. Reading order: `topics` (who is meant),
 //! `request` (what is asked), `document` (merge, delta, metadata, versions), `answer` (what is
 //! told), `record` (what is stored), `handler` (one request: durable, then published),
-//! `worker` (order and concurrency), `service` (the way in, [`Service`]).
+//! `worker` (order and concurrency), `forget` (what was deleted long ago), `service` (the way in,
+//! [`Service`]).
 //! Not here: who may ask (the session and the REST API check policies first).
 
 mod answer;
 mod document;
+mod forget;
 mod handler;
 mod record;
 mod request;

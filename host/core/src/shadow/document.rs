@@ -61,12 +61,19 @@ impl Stored {
     pub(super) fn base(stored: Option<Self>, now: Timestamp) -> Document {
         match stored {
             Some(Self::Document(document)) => document,
-            Some(Self::Deleted { version, at_s })
-                if now.as_secs().saturating_sub(at_s) < DELETED_VERSION_KEPT_S =>
-            {
-                Document { version, ..Document::default() }
+            Some(stored) if stored.is_forgotten(now) => Document::default(),
+            Some(Self::Deleted { version, .. }) => Document { version, ..Document::default() },
+            None => Document::default(),
+        }
+    }
+
+    /// It says nothing any more that its absence would not say.
+    pub(super) fn is_forgotten(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Document(_) => false,
+            Self::Deleted { at_s, .. } => {
+                now.as_secs().saturating_sub(*at_s) >= DELETED_VERSION_KEPT_S
             }
-            Some(Self::Deleted { .. }) | None => Document::default(),
         }
     }
 

@@ -7,7 +7,7 @@
 use super::handler::{Handler, Job, Origin};
 use super::topics::{self, Operation};
 use super::worker::Worker;
-use super::{ShadowError, ShadowId};
+use super::{ShadowError, ShadowId, forget};
 use crate::broker::{Broker, Delivery, Inbox, Receiver, Wakes};
 use crate::ids::{ShadowName, ThingName};
 use crate::limits::Limits;
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Requests that are on their way, in KiB of payload, each counted as one KiB more.
 ///
@@ -38,6 +38,7 @@ struct Running {
     subscriptions: Receiver,
     stop: oneshot::Sender<()>,
     worker: JoinHandle<()>,
+    forgetting: JoinSet<()>,
 }
 
 /// What requests come through.
@@ -60,7 +61,10 @@ impl Service {
         let handler = Arc::new(Handler { store, broker, clock, limits, metrics, publisher });
         let (jobs, queue) = mpsc::channel(WAITING_KIB_MAX.into());
         let (stop, stopped) = oneshot::channel();
-        let worker = Handle::current().spawn(Worker::new(handler.clone(), queue, stopped).run());
+        let runtime = Handle::current();
+        let worker = runtime.spawn(Worker::new(handler.clone(), queue, stopped).run());
+        let mut forgetting = JoinSet::new();
+        forgetting.spawn_on(forget::run(handler.clone()), &runtime);
         let room = Arc::new(Semaphore::new(WAITING_KIB_MAX.into()));
         let entrance = Arc::new(Entrance { handler, jobs, room });
         let subscriptions = entrance.handler.broker.register(entrance.clone());
@@ -68,7 +72,7 @@ impl Service {
             let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
             subscriptions.subscribe(&filter, options, None);
         }
-        let running = Mutex::new(Some(Running { subscriptions, stop, worker }));
+        let running = Mutex::new(Some(Running { subscriptions, stop, worker, forgetting }));
         Self { entrance, running }
     }
 
@@ -126,11 +130,12 @@ impl Service {
     /// Takes no more requests, and returns when those that were taken are answered.
     pub async fn shutdown(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Running { subscriptions, stop, worker }) = running {
+        if let Some(Running { subscriptions, stop, worker, mut forgetting }) = running {
             drop(subscriptions);
             // Both fail only when the worker has ended already.
             let _ = stop.send(());
             let _ = worker.await;
+            forgetting.shutdown().await;
         }
     }
 }

@@ -256,6 +256,32 @@ async fn a_deleted_version_is_continued_for_48_hours() {
     bed.service.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_two_days_ago_leaves_nothing_behind() {
+    let store = Arc::new(MemoryStore::default());
+    let bed = Bed::on(store.clone());
+    for n in 0..1_500 {
+        let id = named("T", &n.to_string());
+        bed.service.update(id.clone(), r#"{"state":{}}"#.into()).await.unwrap();
+        bed.service.delete(id).await.unwrap();
+    }
+    bed.service.update(classic("T"), r#"{"state":{}}"#.into()).await.unwrap();
+    bed.clock.advance(Duration::from_hours(47));
+    bed.service.update(named("T", "7"), r#"{"state":{}}"#.into()).await.unwrap();
+    bed.service.update(named("T", "8"), r#"{"state":{}}"#.into()).await.unwrap();
+    bed.service.delete(named("T", "8")).await.unwrap();
+    let stored = async || store.scan(&Key::prefix("shadow"), None, 9_999).await.unwrap().len();
+    tokio::time::sleep(Duration::from_hours(2)).await;
+    assert_eq!(stored().await, 1_501);
+    // One exists, one came back, and one was deleted again just now.
+    bed.clock.advance(Duration::from_hours(1));
+    tokio::time::sleep(Duration::from_hours(24)).await;
+    assert_eq!(stored().await, 3);
+    let accepted = value(bed.service.update(named("T", "7"), r#"{"state":{}}"#.into()).await);
+    assert_eq!(accepted["version"], 3);
+    bed.service.shutdown().await;
+}
+
 #[tokio::test]
 async fn the_rest_api_is_answered_and_its_changes_are_published() {
     let bed = Bed::new();
