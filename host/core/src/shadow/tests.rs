@@ -1,5 +1,7 @@
 //! The shadow service through the real broker: what is published, in which order, and when.
 
+mod hostile;
+
 use super::service::WAITING_KIB_MAX;
 use super::topics::Operation;
 use super::worker::WAITING_PER_SHADOW_MAX;
