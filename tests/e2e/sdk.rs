@@ -40,6 +40,12 @@ fn the_aws_iot_device_sdk_publishes_receives_fires_the_rule_and_uses_the_shadow(
 }
 
 #[test]
+fn the_shadow_clients_of_the_aws_iot_device_sdk_go_the_way_of_the_samples() {
+    let Some(example) = Example::new() else { return };
+    run("shadow_sdk.py", "awsiot", "mqtt", &example);
+}
+
+#[test]
 fn paho_publishes_and_receives_over_websocket_with_a_client_certificate() {
     let Some(example) = Example::new() else { return };
     run("websocket.py", "paho.mqtt.client", "https", &example);
