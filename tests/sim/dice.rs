@@ -42,12 +42,16 @@ impl Trouble {
     pub fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
     }
+
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
 }
 
 impl Random for Trouble {
     fn fill(&self, buffer: &mut [u8]) {
         self.random.fill(buffer);
-        if self.is_over.load(Ordering::Relaxed) {
+        if self.is_over() {
             // Never below the share of operations that fail.
             buffer.fill(u8::MAX);
         }

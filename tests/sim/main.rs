@@ -1,4 +1,5 @@
-//! The broker under a simulation: many clients, a disk that fails, crashes at any moment.
+//! The broker under a simulation: many clients, a disk that fails, crashes at any moment; and
+//! shadows, in a story of their own (`shadow`).
 //!
 //! In: a seed, from which everything follows: no thread, no clock of the machine. Real are
 //! sessions, clients, broker, log and committer; the simulation plays the gateway (`gateway`),
@@ -17,6 +18,7 @@ mod device;
 mod dice;
 mod gateway;
 mod lying;
+mod shadow;
 mod story;
 mod topics;
 mod world;
@@ -32,12 +34,17 @@ fn wish(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a seed is a number"))
 }
 
-#[test]
-fn the_broker_keeps_its_promises() {
-    let (first, count) = match (wish("GNOMON_SIM_SEED"), wish("GNOMON_SIM_SEEDS")) {
+/// The first seed, and how many.
+fn seeds() -> (u64, u64) {
+    match (wish("GNOMON_SIM_SEED"), wish("GNOMON_SIM_SEEDS")) {
         (Some(seed), count) => (seed, count.unwrap_or(1)),
         (None, count) => (0, count.unwrap_or(SEEDS)),
-    };
+    }
+}
+
+#[test]
+fn the_broker_keeps_its_promises() {
+    let (first, count) = seeds();
     let (mut happened, mut checked) = (Happened::default(), Checked::default());
     for seed in first..first + count {
         let world = story::run(seed, world::honest, count == 1);
@@ -92,4 +99,31 @@ fn the_checker_objects_to_a_disk_that_loses_subscriptions() {
 #[test]
 fn the_checker_objects_to_a_disk_that_loses_retained_messages() {
     assert_objection(lying::without_retained, "retained on");
+}
+
+#[test]
+fn shadows_converge_and_lose_nothing_that_was_accepted() {
+    let (first, count) = seeds();
+    let (mut crashes, mut checked) = (0, shadow::Checked::default());
+    for seed in first..first + count {
+        let world = shadow::run(seed, shadow::honest, count == 1);
+        if let Some(objection) = world.checker.objections.first() {
+            panic!(
+                "seed {seed}: {objection}\n\
+                 again: GNOMON_SIM_SEED={seed} cargo test -p gnomon-core --test sim shadows"
+            );
+        }
+        crashes += world.crashes;
+        checked.add(&world.checker.checked);
+    }
+    println!("{crashes} crashes, {checked:?}");
+    if count >= SEEDS {
+        assert!(crashes > 500 && checked.least() > 300, "{crashes} crashes, {checked:?}");
+    }
+}
+
+#[test]
+fn the_checker_objects_to_a_store_that_loses_shadows() {
+    let mut worlds = (0..SEEDS).map(|seed| shadow::run(seed, shadow::forgetful, false));
+    assert!(worlds.any(|world| !world.checker.objections.is_empty()), "nobody objects");
 }
