@@ -3,8 +3,8 @@
 //! In: what to measure, and for how long. Out: tables for people, or `--json` for programs.
 //! Asserts no times: figures of different machines do not compare, a ratio within one run does.
 //! Reading order: `broker`, `connections` and `durable` (with `load`, and `process`, the brokers),
-//! `soak`, `matching`, `rules`, `shadow`, `wasm`; `disk` is what the durable ones are compared with,
-//! `table` prints.
+//! `soak`, `matching`, `rules`, `shadow`, `shadows`, `wasm`; `disk` is what the durable ones are
+//! compared with, `table` prints.
 
 mod broker;
 mod connections;
@@ -16,6 +16,7 @@ mod matching;
 mod process;
 mod rules;
 mod shadow;
+mod shadows;
 mod soak;
 mod table;
 mod wasm;
@@ -47,6 +48,9 @@ struct Arguments {
     /// Minutes of the soak.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_440))]
     minutes: u32,
+    /// Shadows of the case with many.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    shadows: u32,
     /// Rounds of the cases beside mosquitto; the median is shown.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -71,8 +75,10 @@ enum What {
     Matching,
     /// Evaluations of Rules SQL per CPU second, beside native code.
     Rules,
-    /// Durable shadow updates per second, beside the disk's own rate.
+    /// Durable shadow updates per second, beside redb's and the disk's own rate.
     Shadow,
+    /// Disk, and start and memory of a host with many shadows.
+    Shadows,
     /// Memory, files and disk of the host while clients come and go; not part of `all`.
     Soak,
     /// Calls of a plugin that does nothing, beside native ones.
@@ -139,6 +145,9 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
     }
     if is_asked(What::Shadow) {
         tables.push(shadow::measure(measured, &folder()?)?);
+    }
+    if is_asked(What::Shadows) {
+        tables.push(shadows::measure(arguments.shadows, &gnomon()?, &folder()?)?);
     }
     if arguments.what == What::Soak {
         let length = Duration::from_secs(u64::from(arguments.minutes) * 60);

@@ -98,7 +98,32 @@ impl Kind {
         let folder = temporary(folder)?;
         match self {
             Self::Mosquitto(binary) => start_mosquitto(binary, folder, PERSISTENT).await,
-            Self::Gnomon(binary) => start_gnomon(binary, folder).await,
+            Self::Gnomon(binary) => start_gnomon(binary, Folder::Own(folder)).await,
+        }
+    }
+
+    /// Starts our host on what is in the folder already; it stays when the process is dropped.
+    pub async fn start_on(&self, folder: &Path) -> Result<Process> {
+        match self {
+            Self::Mosquitto(_) => Err("mosquitto has nothing to start on".into()),
+            Self::Gnomon(binary) => start_gnomon(binary, Folder::Given(folder.into())).await,
+        }
+    }
+}
+
+/// Where a broker keeps its data.
+enum Folder {
+    /// Goes with the broker.
+    Own(TempDir),
+    /// Stays.
+    Given(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(folder) => folder.path(),
+            Self::Given(folder) => folder,
         }
     }
 }
@@ -118,7 +143,9 @@ pub struct Process {
     child: Child,
     address: SocketAddr,
     tls_address: SocketAddr,
-    folder: TempDir,
+    folder: Folder,
+    /// From its start until it took connections, as seen every [`START_POLL`].
+    pub ready_after: Duration,
 }
 
 impl Process {
@@ -169,20 +196,22 @@ impl Process {
 
     fn spawn(
         command: &mut Command,
-        folder: TempDir,
+        folder: Folder,
         [address, tls_address]: [SocketAddr; 2],
     ) -> Result<Self> {
         let log = File::create(folder.path().join(LOG))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn()?;
-        Ok(Self { child, address, tls_address, folder })
+        Ok(Self { child, address, tls_address, folder, ready_after: Duration::ZERO })
     }
 
     /// Waits until `ready` has an answer; fails when the process ends before.
     async fn wait_for<T>(&mut self, ready: impl AsyncFn(&Path) -> Option<T>) -> Result<T> {
-        let end = SystemClock.now() + START_TIMEOUT;
+        let begin = SystemClock.now();
+        let end = begin + START_TIMEOUT;
         loop {
             if let Some(answer) = ready(self.folder.path()).await {
+                self.ready_after = begin.elapsed();
                 return Ok(answer);
             }
             let ended = self.child.try_wait()?;
@@ -240,7 +269,8 @@ async fn start_mosquitto(binary: &Path, folder: TempDir, persistence: &str) -> R
     );
     fs::write(&config, text)?;
     let mut command = Command::new(binary);
-    let mut process = Process::spawn(command.arg("-c").arg(config), folder, addresses)?;
+    let mut process =
+        Process::spawn(command.arg("-c").arg(config), Folder::Own(folder), addresses)?;
     let connect = async |_: &Path| tokio::net::TcpStream::connect(addresses[1]).await.ok();
     process.wait_for(connect).await?;
     Ok(process)
@@ -281,7 +311,7 @@ bind = "127.0.0.1:0"
 bind = "127.0.0.1:0"
 "#;
 
-async fn start_gnomon(binary: &Path, folder: TempDir) -> Result<Process> {
+async fn start_gnomon(binary: &Path, folder: Folder) -> Result<Process> {
     let config = folder.path().join("gnomon.toml");
     let data = folder.path().join("data");
     fs::write(&config, GNOMON_CONFIG)?;
@@ -290,8 +320,11 @@ async fn start_gnomon(binary: &Path, folder: TempDir) -> Result<Process> {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut process = Process::spawn(&mut command, folder, [nowhere; 2])?;
     let status = process.wait_for(async |_| Status::ask(binary, &data)).await?;
-    allow_clients(&data, status.listener("api")?, process.folder.path()).await?;
-    fs::copy(&status.ca_file, process.folder.path().join(CA))?;
+    // Not when it is started again on what an earlier one has left.
+    if !process.folder.path().join(CLIENT).exists() {
+        allow_clients(&data, status.listener("api")?, process.folder.path()).await?;
+        fs::copy(&status.ca_file, process.folder.path().join(CA))?;
+    }
     process.address = status.listener("bench")?;
     process.tls_address = status.listener("mqtt")?;
     Ok(process)
