@@ -32,6 +32,10 @@ use table::Table;
 /// A benchmark ends with the first error, whatever it is; the text says what to do.
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
+/// The host's: what is measured in this process allocates as it does there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measure Gnomon beside its peers; prints tables, asserts no times.
 #[derive(Parser)]
 #[command(name = "gnomon-bench", version)]

@@ -8,8 +8,10 @@ use super::ShadowError;
 use super::request::{Section, Update};
 use crate::limits::Limits;
 use crate::time::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::io;
 
 /// How long the version of a deleted shadow is continued by a new one, in seconds: 48 hours.
 const DELETED_VERSION_KEPT_S: u64 = 48 * 3_600;
@@ -101,8 +103,7 @@ impl Document {
         apply(&mut next.desired, &update.desired, now.as_secs());
         apply(&mut next.reported, &update.reported, now.as_secs());
         next.version += 1;
-        let state = serde_json::to_vec(&next.state()).expect("a JSON value can be written");
-        if state.len() > limits.shadow_bytes as usize {
+        if json_bytes(&next.state()) > limits.shadow_bytes as usize {
             return Err(ShadowError::TooLarge);
         }
         Ok(next)
@@ -113,58 +114,111 @@ impl Document {
         difference(&self.desired, &self.reported)
     }
 
-    /// `{"desired": …, "reported": …}`, without what is empty.
-    pub fn state(&self) -> Value {
-        self.sections(state)
+    /// The values of both sections.
+    pub fn state(&self) -> Sections<State<'_>> {
+        self.sections(State)
     }
 
-    /// The same shape, with `{"timestamp": …}` in place of values.
-    pub fn metadata(&self) -> Value {
-        self.sections(metadata)
+    /// The times of both sections.
+    pub fn metadata(&self) -> Sections<Times<'_>> {
+        self.sections(Times)
     }
 
-    fn sections(&self, view: fn(&Tree) -> Value) -> Value {
-        let mut sections = Map::new();
-        for (name, tree) in [("desired", &self.desired), ("reported", &self.reported)] {
-            if !tree.is_empty() {
-                sections.insert(name.into(), view(tree));
+    fn sections<'a, T>(&'a self, view: fn(&'a Tree) -> T) -> Sections<T> {
+        let section = |tree: &'a Tree| (!tree.is_empty()).then(|| view(tree));
+        Sections { desired: section(&self.desired), reported: section(&self.reported), delta: None }
+    }
+}
+
+/// `{"desired": …, "reported": …, "delta": …}` as JSON, without what is not there.
+#[derive(Debug, Serialize)]
+pub struct Sections<T> {
+    /// What the thing ought to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired: Option<T>,
+    /// What the thing says it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<T>,
+    /// What is desired and not reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta: Option<T>,
+}
+
+/// The values of a tree as JSON.
+#[derive(Debug)]
+pub struct State<'a>(pub &'a Tree);
+
+impl Serialize for State<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Value<'a>(&'a Node);
+        impl Serialize for Value<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self.0 {
+                    Node::Leaf { value, .. } => value.serialize(serializer),
+                    Node::Branch(tree) => State(tree).serialize(serializer),
+                }
             }
         }
-        Value::Object(sections)
+        serializer.collect_map(self.0.iter().map(|(name, node)| (name, Value(node))))
     }
 }
 
-/// The values of a tree.
-pub fn state(tree: &Tree) -> Value {
-    view(tree, &|value, _| value.clone())
-}
+/// The times of a tree as JSON: the same shape, with `{"timestamp": …}` in place of values.
+#[derive(Debug)]
+pub struct Times<'a>(pub &'a Tree);
 
-/// The times of a tree.
-pub fn metadata(tree: &Tree) -> Value {
-    view(tree, &times)
-}
-
-fn view(tree: &Tree, leaf: &impl Fn(&Value, u64) -> Value) -> Value {
-    let member = |(name, node): (&String, &Node)| {
-        let value = match node {
-            Node::Leaf { value, set_at_s } => leaf(value, *set_at_s),
-            Node::Branch(tree) => view(tree, leaf),
-        };
-        (name.clone(), value)
-    };
-    Value::Object(tree.iter().map(member).collect())
+impl Serialize for Times<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Time<'a>(&'a Node);
+        impl Serialize for Time<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self.0 {
+                    Node::Leaf { value, set_at_s } => {
+                        LeafTime { value, set_at_s: *set_at_s }.serialize(serializer)
+                    }
+                    Node::Branch(tree) => Times(tree).serialize(serializer),
+                }
+            }
+        }
+        serializer.collect_map(self.0.iter().map(|(name, node)| (name, Time(node))))
+    }
 }
 
 /// An array has the time at each of its elements, however deep.
-fn times(value: &Value, set_at_s: u64) -> Value {
-    match value {
-        Value::Array(values) => values.iter().map(|value| times(value, set_at_s)).collect(),
-        Value::Object(fields) => {
-            let member = |(name, value): (&String, _)| (name.clone(), times(value, set_at_s));
-            Value::Object(fields.iter().map(member).collect())
+struct LeafTime<'a> {
+    value: &'a Value,
+    set_at_s: u64,
+}
+
+impl Serialize for LeafTime<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let inner = |value| LeafTime { value, set_at_s: self.set_at_s };
+        match self.value {
+            Value::Array(values) => serializer.collect_seq(values.iter().map(inner)),
+            Value::Object(fields) => {
+                serializer.collect_map(fields.iter().map(|(name, value)| (name, inner(value))))
+            }
+            _ => serializer.collect_map([("timestamp", self.set_at_s)]),
         }
-        _ => json!({ "timestamp": set_at_s }),
     }
+}
+
+/// Bytes of the value as JSON.
+fn json_bytes(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).expect("a JSON value can be counted");
+    count.0
 }
 
 /// What an update set, as a tree of its own: the part that `accepted` tells.

@@ -4,8 +4,8 @@
 //! Invariant: nothing is told before it is durable.
 
 use super::answer::Context;
-use super::document::Stored;
-use super::request::Request;
+use super::document::{Document, Stored};
+use super::request::{Request, Update};
 use super::topics::{self, Operation};
 use super::{ShadowError, ShadowId, record};
 use crate::broker::{Broker, Wakes};
@@ -53,10 +53,25 @@ pub(super) struct Handler {
 }
 
 /// What a successful request leads to.
-struct Answer {
-    accepted: Bytes,
-    /// Further messages below the request topic, in order.
-    also: Vec<(&'static str, Bytes)>,
+enum Answer {
+    Got(Document),
+    Updated {
+        update: Update,
+        previous: Document,
+        current: Document,
+    },
+    /// The last version.
+    Deleted(u64),
+}
+
+impl Answer {
+    fn accepted(&self, context: &Context<'_>) -> Bytes {
+        match self {
+            Self::Got(document) => context.document(document),
+            Self::Updated { update, current, .. } => context.updated(update, current.version),
+            Self::Deleted(version) => context.deleted(*version),
+        }
+    }
 }
 
 impl Handler {
@@ -80,7 +95,7 @@ impl Handler {
             Err(error) => Err(error),
         };
         match result {
-            Ok(answer) => self.accept(job, answer, now),
+            Ok(answer) => self.accept(job, &answer, &context),
             Err(error) => self.reject(job.origin, &error, &context, &mut Wakes::default()),
         }
     }
@@ -93,50 +108,44 @@ impl Handler {
         context: &Context<'_>,
     ) -> Result<Answer, ShadowError> {
         if operation == Operation::Update {
-            return self.update(id, request, context).await;
+            return self.update(id, request.into_update(&self.limits)?, context.now).await;
         }
         request.client_token()?;
-        let accepted = match operation {
-            Operation::Delete => self.delete(id, context).await?,
-            _ => self.get(id, context).await?,
-        };
-        Ok(Answer { accepted, also: Vec::new() })
+        match operation {
+            Operation::Delete => self.delete(id, context.now).await,
+            _ => self.get(id).await,
+        }
     }
 
-    async fn get(&self, id: &ShadowId, context: &Context<'_>) -> Result<Bytes, ShadowError> {
+    async fn get(&self, id: &ShadowId) -> Result<Answer, ShadowError> {
         let (stored, _) = self.load(id).await?;
-        let document = stored.and_then(Stored::existing).ok_or_else(|| not_found(id))?;
-        Ok(context.document(&document))
+        stored.and_then(Stored::existing).map(Answer::Got).ok_or_else(|| not_found(id))
     }
 
     async fn update(
         &self,
         id: &ShadowId,
-        request: Request,
-        context: &Context<'_>,
+        update: Update,
+        now: Timestamp,
     ) -> Result<Answer, ShadowError> {
-        let update = request.into_update(&self.limits)?;
         let decide = |stored| {
-            let previous = Stored::base(stored, context.now);
-            let current = previous.updated(&update, context.now, &self.limits)?;
-            Ok((Stored::Document(current.clone()), (previous, current)))
+            let previous = Stored::base(stored, now);
+            let current = previous.updated(&update, now, &self.limits)?;
+            Ok((Stored::Document(current), previous))
         };
-        let (previous, current) = self.change(id, decide).await?;
-        let mut also = vec![("documents", context.documents(&previous, &current))];
-        let delta = current.delta();
-        if !delta.is_empty() {
-            also.push(("delta", context.delta(&delta, current.version)));
-        }
-        Ok(Answer { accepted: context.updated(&update, current.version), also })
+        let (stored, previous) = self.change(id, decide).await?;
+        let current = stored.existing().expect("an update leaves a document");
+        Ok(Answer::Updated { update, previous, current })
     }
 
-    async fn delete(&self, id: &ShadowId, context: &Context<'_>) -> Result<Bytes, ShadowError> {
+    async fn delete(&self, id: &ShadowId, now: Timestamp) -> Result<Answer, ShadowError> {
         let decide = |stored: Option<Stored>| {
             let document = stored.and_then(Stored::existing).ok_or_else(|| not_found(id))?;
             let version = document.version;
-            Ok((Stored::Deleted { version, at_s: context.now.as_secs() }, version))
+            Ok((Stored::Deleted { version, at_s: now.as_secs() }, version))
         };
-        Ok(context.deleted(self.change(id, decide).await?))
+        let (_, version) = self.change(id, decide).await?;
+        Ok(Answer::Deleted(version))
     }
 
     /// See [`super::Service::list_named`].
@@ -168,18 +177,18 @@ impl Handler {
         Ok(names)
     }
 
-    /// Replaces what is stored by what `decide` makes of it; decides anew when someone else was
-    /// faster.
+    /// Replaces what is stored by what `decide` makes of it, and returns that; decides anew when
+    /// someone else was faster.
     async fn change<T>(
         &self,
         id: &ShadowId,
         decide: impl Fn(Option<Stored>) -> Result<(Stored, T), ShadowError>,
-    ) -> Result<T, ShadowError> {
+    ) -> Result<(Stored, T), ShadowError> {
         for _ in 0..ATTEMPTS_MAX {
             let (stored, expect) = self.load(id).await?;
             let (next, result) = decide(stored)?;
-            match self.store.put(&id.key(), record::encode(next), expect).await {
-                Ok(_) => return Ok(result),
+            match self.store.put(&id.key(), record::encode(&next), expect).await {
+                Ok(_) => return Ok((next, result)),
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(failed(id, &error)),
             }
@@ -194,23 +203,35 @@ impl Handler {
         Ok((Some(stored), Expect::Revision(record.revision)))
     }
 
-    fn accept(&self, job: Job, answer: Answer, now: Timestamp) {
+    fn accept(&self, job: Job, answer: &Answer, context: &Context<'_>) {
         self.metrics.shadow_accepted.increment();
-        let mut wakes = Wakes::default();
+        let wakes = &mut Wakes::default();
         let (topic, rest) = match job.origin {
-            Origin::Mqtt(topic) => (topic, None),
-            Origin::Rest(answer) => (job.id.topic(job.operation), Some(answer)),
+            Origin::Mqtt(topic) => {
+                self.tell(&topic, "accepted", || answer.accepted(context), context, wakes);
+                (topic, None)
+            }
+            Origin::Rest(rest) => {
+                let (topic, accepted) = (job.id.topic(job.operation), answer.accepted(context));
+                // Who reads by REST has the document; nobody else learns anything new.
+                if !matches!(answer, Answer::Got(_)) {
+                    self.tell(&topic, "accepted", || accepted.clone(), context, wakes);
+                }
+                (topic, Some((rest, accepted)))
+            }
         };
-        // Who reads by REST has the document; nobody else learns anything new.
-        if rest.is_none() || job.operation != Operation::Get {
-            self.publish(&topic, "accepted", answer.accepted.clone(), now, &mut wakes);
+        if let Answer::Updated { previous, current, .. } = answer {
+            let documents = || context.documents(previous, current);
+            self.tell(&topic, "documents", documents, context, wakes);
+            let delta = current.delta();
+            if !delta.is_empty() {
+                let delta = || context.delta(&delta, current.version);
+                self.tell(&topic, "delta", delta, context, wakes);
+            }
         }
-        for (suffix, payload) in answer.also {
-            self.publish(&topic, suffix, payload, now, &mut wakes);
-        }
-        if let Some(rest) = rest {
+        if let Some((rest, accepted)) = rest {
             // Fails only when the caller has gone away.
-            let _ = rest.send(Ok(answer.accepted));
+            let _ = rest.send(Ok(accepted));
         }
     }
 
@@ -225,8 +246,7 @@ impl Handler {
         self.metrics.shadow_rejected.increment();
         match origin {
             Origin::Mqtt(topic) => {
-                let payload = context.rejected(error);
-                self.publish(&topic, "rejected", payload, context.now, wakes);
+                self.tell(&topic, "rejected", || context.rejected(error), context, wakes);
             }
             Origin::Rest(answer) => {
                 let _ = answer.send(Err(error.clone()));
@@ -247,19 +267,24 @@ impl Handler {
         self.reject(origin, error, &context, wakes);
     }
 
-    fn publish(
+    /// Publishes what `payload` makes, when anybody listens: documents are seldom heard.
+    fn tell(
         &self,
         request: &TopicName,
         suffix: &str,
-        payload: Bytes,
-        now: Timestamp,
+        payload: impl FnOnce() -> Bytes,
+        context: &Context<'_>,
         wakes: &mut Wakes,
     ) {
         let Some(topic) = topics::answer(request, suffix) else { return };
-        let mut message = Message::new(topic, payload, self.publisher.clone(), now);
-        // A delivery has at most the subscription's QoS: the subscriber decides.
-        message.qos = QoS::AtLeastOnce;
-        self.broker.publish(&Arc::new(message), wakes);
+        let message = || {
+            let publisher = self.publisher.clone();
+            let mut message = Message::new(topic.clone(), payload(), publisher, context.now);
+            // A delivery has at most the subscription's QoS: the subscriber decides.
+            message.qos = QoS::AtLeastOnce;
+            message
+        };
+        self.broker.publish_if_heard(&topic, message, wakes);
     }
 }
 

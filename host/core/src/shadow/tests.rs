@@ -491,7 +491,7 @@ impl Hook for Rival {
             version: u64::from(100 - left),
             ..document::Document::default()
         };
-        let value = record::encode(document::Stored::Document(document));
+        let value = record::encode(&document::Stored::Document(document));
         inner.put(key, value, Expect::Any).await.unwrap();
     }
 }
