@@ -52,6 +52,17 @@ pub(super) struct Program {
     pub error_step: Option<Step>,
 }
 
+impl Program {
+    /// The action that a part is; `None` for the evaluation and for an action that is gone.
+    pub fn step(&self, part: Part) -> Option<&Step> {
+        match part {
+            Part::Action(index) => self.steps.get(index as usize),
+            Part::Error => self.error_step.as_ref(),
+            Part::Evaluation => None,
+        }
+    }
+}
+
 /// One action.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -332,10 +343,16 @@ impl Runner {
         let told = format!("{part}: {reason}");
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
         if let Some(suppressed) = self.throttle.allow(&*self.ports.clock) {
+            let program = self.program();
+            let plugin = program.step(part).and_then(|step| match &step.definition.target {
+                Target::Plugin(plugin) => Some(tracing::field::display(plugin)),
+                Target::Republish => None,
+            });
             tracing::warn!(
                 rule = %self.name,
-                %part,
+                plugin,
                 topic = %job.original.topic,
+                %part,
                 error = reason,
                 suppressed,
                 "{what}"
@@ -356,7 +373,7 @@ impl Runner {
         reason: &str,
     ) -> Result<Job, String> {
         let (kind, resource) = match part {
-            Part::Action(index) => match program.steps.get(index as usize) {
+            Part::Action(_) => match program.step(part) {
                 Some(step) => (step.definition.kind, &*step.definition.resource),
                 None => ("RemovedAction", self.name.as_str()),
             },

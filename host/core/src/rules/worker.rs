@@ -216,12 +216,7 @@ impl Worker {
     async fn try_once(&self, group: &[Pending]) -> Vec<Verdict> {
         let all = |verdict: &dyn Fn() -> Verdict| group.iter().map(|_| verdict()).collect();
         let program = self.runner.program();
-        let step = match self.part {
-            Part::Action(index) => program.steps.get(index as usize),
-            Part::Error => program.error_step.as_ref(),
-            Part::Evaluation => None,
-        };
-        let target = step.and_then(|step| match &step.definition.target {
+        let target = program.step(self.part).and_then(|step| match &step.definition.target {
             Target::Plugin(plugin) => Some((plugin, step.params.text())),
             Target::Republish => None,
         });
