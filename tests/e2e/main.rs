@@ -14,6 +14,7 @@ mod life_cycle;
 mod mqtt;
 mod plugins;
 mod receiver;
+mod rules;
 mod scram;
 mod sdk;
 

@@ -14,7 +14,17 @@ pub struct Receiver {
 impl Receiver {
     /// Takes a free port; serves until the test ends.
     pub fn open() -> Self {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::open_at(0)
+    }
+
+    /// A free port on which nobody listens.
+    pub fn closed_port() -> u16 {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    /// Takes this port; serves until the test ends.
+    pub fn open_at(port: u16) -> Self {
+        let socket = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = socket.local_addr().unwrap().port();
         let (sender, bodies) = sync_channel(1_000);
         std::thread::spawn(move || {
@@ -45,6 +55,11 @@ impl Receiver {
     #[track_caller]
     pub fn next(&self) -> String {
         self.bodies.recv_timeout(Duration::from_secs(10)).expect("nothing was posted")
+    }
+
+    /// The next body, if one comes within a minute.
+    pub fn next_if_any(&self) -> Option<String> {
+        self.bodies.recv_timeout(Duration::from_secs(60)).ok()
     }
 
     /// Nothing more was posted so far.

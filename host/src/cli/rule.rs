@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use gnomon_api::Client;
 use http::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -203,6 +205,13 @@ async fn dead_letters(client: &Client, name: &str, as_json: bool) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+/// The result as the host wrote it: the order of its members is that of the statement.
+#[derive(Deserialize)]
+struct Results<'a> {
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+}
+
 async fn test(client: &Client, test: &Test) -> Result<ExitCode> {
     let payload = match (&test.payload, &test.payload_file) {
         (Some(text), _) if text == "-" => {
@@ -221,7 +230,10 @@ async fn test(client: &Client, test: &Test) -> Result<ExitCode> {
         "payloadBase64": STANDARD.encode(payload),
         "trace": test.trace,
     });
-    let answer = ask(client, "gnomon", Method::POST, &["rule-test"], &body.to_string()).await?;
+    let answer =
+        client.call("gnomon", Method::POST, &["rule-test"], &[], &[], body.to_string()).await?;
+    let Results { result } = serde_json::from_slice(&answer)?;
+    let answer: Value = serde_json::from_slice(&answer)?;
     if test.folder.json {
         show(&answer);
         return Ok(ExitCode::SUCCESS);
@@ -241,8 +253,8 @@ async fn test(client: &Client, test: &Test) -> Result<ExitCode> {
     match (answer["error"].as_str(), answer["passes"] == json!(true)) {
         (Some(error), _) => show_text(&format!("error: {error}")),
         (None, false) => show_text("the message does not pass WHERE"),
-        (None, true) => match (answer.get("result"), answer["resultBase64"].as_str()) {
-            (Some(result), _) => show_text(&result.to_string()),
+        (None, true) => match (result, answer["resultBase64"].as_str()) {
+            (Some(result), _) => show_text(result.get()),
             (None, Some(base64)) => show_text(&format!("base64: {base64}")),
             (None, None) => show_text(""),
         },
