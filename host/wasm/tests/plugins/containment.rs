@@ -8,13 +8,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 #[track_caller]
-fn assert_retryable(outcome: Result<String, ActionError>, expected: &str) {
+fn assert_crashed(outcome: Result<String, ActionError>, expected: &str) {
     match outcome {
-        Err(ActionError::Retryable(text)) => {
-            assert!(text.starts_with("plugin probe: ") && text.contains(expected), "{text}");
-        }
+        Err(ActionError::Crashed(text)) => assert_says(&text, expected),
         other => panic!("expected {expected:?}, got {other:?}"),
     }
+}
+
+/// The plugin waited for somebody: it is not the message.
+#[track_caller]
+fn assert_away(outcome: Result<String, ActionError>, expected: &str) {
+    match outcome {
+        Err(ActionError::Retryable(text)) => assert_says(&text, expected),
+        other => panic!("expected {expected:?}, got {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_says(text: &str, expected: &str) {
+    assert!(text.starts_with("plugin probe: ") && text.contains(expected), "{text}");
 }
 
 /// The order costs one instance; the next call and the other plugin work.
@@ -27,7 +39,7 @@ async fn check(order: Value, limits: Value, expected: &str) {
     let plugins = [("probe", folder.path(), config.clone()), ("other", folder.path(), config)];
     let host = Host::load(&plugins).await.unwrap();
     assert!(host.order("other", json!({ "do": "report" })).await.unwrap().starts_with("payload 1"));
-    assert_retryable(host.order("probe", order).await, expected);
+    assert_crashed(host.order("probe", order).await, expected);
     assert_eq!(host.metrics.plugin_traps.get(), 1);
     // A new instance: it has not been called before. The other plugin's instance lives on.
     assert!(host.order("probe", json!({ "do": "report" })).await.unwrap().starts_with("payload 1"));
@@ -77,7 +89,7 @@ async fn a_call_that_waits_too_long_ends_at_the_wall_deadline() {
     let config = json!({ "limits": { "wall_ms": 200 }, "grants": { "http": [server.origin] } });
     let host = Host::probe("http = 'operator'", config).await.unwrap();
     let order = json!({ "do": "send", "url": format!("{}/", server.origin) });
-    assert_retryable(host.order("probe", order).await, "did not finish within 200 ms");
+    assert_away(host.order("probe", order).await, "did not finish within 200 ms");
     assert!(host.order("probe", json!({ "do": "report" })).await.is_ok());
 }
 
@@ -93,7 +105,7 @@ async fn waiting_in_a_host_call_is_not_cpu_time() {
     });
     let host = Host::probe("http = 'operator'", config).await.unwrap();
     let order = json!({ "do": "send", "url": format!("{}/", server.origin) });
-    assert_retryable(host.order("probe", order).await, "did not finish within 300 ms");
+    assert_away(host.order("probe", order).await, "did not finish within 300 ms");
 }
 
 #[tokio::test]
@@ -109,7 +121,7 @@ async fn a_busy_guest_leaves_room_for_other_tasks() {
         }
     });
     // This runtime has one thread: what is counted ran between two slices of the guest.
-    assert_retryable(host.order("probe", json!({ "do": "spin" })).await, "200 ms of CPU time");
+    assert_crashed(host.order("probe", json!({ "do": "spin" })).await, "200 ms of CPU time");
     assert!(turns.load(Ordering::Relaxed) >= 10, "{turns:?}");
 }
 
@@ -125,7 +137,7 @@ async fn a_dropped_call_costs_the_instance_only() {
 async fn repeated_crashes_pause_the_plugin() {
     let Some(host) = Host::probe("", json!({})).await else { return };
     for _ in 0..3 {
-        assert_retryable(host.order("probe", json!({ "do": "panic" })).await, "unreachable");
+        assert_crashed(host.order("probe", json!({ "do": "panic" })).await, "unreachable");
     }
     let paused = host.order("probe", json!({ "do": "report" })).await.unwrap_err().to_string();
     assert!(paused.starts_with("plugin probe is paused for 1000 ms after 3 crashes"), "{paused}");
