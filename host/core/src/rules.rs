@@ -708,19 +708,22 @@ impl Shared {
         let (old, mut stop) = before.unwrap_or_default();
         let runner = program.map(|program| {
             let actions = program.steps.len();
-            let runner = match &old {
+            let sender = stop.get_or_insert_with(|| Arc::new(watch::Sender::new(false)));
+            // A program never runs before its actions have their lanes.
+            match &old {
                 Some(runner) => {
+                    self.start_workers(runner, false, actions, sender, spools);
                     runner.set_program(program);
                     runner.clone()
                 }
                 None => {
                     let (ports, counters) = (self.ports.clone(), Arc::default());
-                    Arc::new(Runner::new(name.clone(), program, ports, counters, spools))
+                    let runner = Runner::new(name.clone(), program, ports, counters, spools);
+                    let runner = Arc::new(runner);
+                    self.start_workers(&runner, true, actions, sender, spools);
+                    runner
                 }
-            };
-            let sender = stop.get_or_insert_with(|| Arc::new(watch::Sender::new(false)));
-            self.start_workers(&runner, old.is_none(), actions, sender, spools);
-            runner
+            }
         });
         let runner = runner.or(old);
         // The new subscription is there before the old one ends: no message is missed.
@@ -850,7 +853,7 @@ impl Runner {
         };
         job.original = Arc::new(message);
         let lane = match part {
-            Part::Action(index) => self.lanes.actions().get(index as usize).cloned(),
+            Part::Action(index) => self.lanes.action(index),
             Part::Error => Some(self.lanes.error.clone()),
             Part::Evaluation => Some(self.lanes.evaluation.clone()),
         };

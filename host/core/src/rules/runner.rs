@@ -250,8 +250,7 @@ impl Runner {
         }
         self.counters.passed.increment();
         self.ports.metrics.rules_passed.increment();
-        let lanes = self.lanes.actions().clone();
-        for ((index, prepared), lane) in (0..).zip(prepared).zip(&lanes) {
+        for (index, prepared) in (0..).zip(prepared) {
             let params = match &prepared {
                 Prepared::Job(params) => params.clone(),
                 _ => None,
@@ -261,8 +260,11 @@ impl Runner {
                 Prepared::Republish(republish) => {
                     self.republish(&republish, original, result.clone(), &mut kept, wakes)
                 }
-                Prepared::Job(_) => lane
-                    .spool(job.encode())
+                Prepared::Job(_) => self
+                    .lanes
+                    .action(index)
+                    .ok_or("the rule has no such action any more")
+                    .and_then(|lane| lane.spool(job.encode()))
                     .map(|spooled| kept.spooled.push(spooled))
                     .map_err(str::to_owned),
                 Prepared::Failed(reason) => Err(reason),
@@ -507,6 +509,11 @@ pub(super) fn spool_name(rule: &RuleName, lane: &str) -> String {
 }
 
 impl Lanes {
+    /// The lane of the action at this position.
+    pub fn action(&self, index: u32) -> Option<Arc<Lane>> {
+        self.actions().get(index as usize).cloned()
+    }
+
     pub fn actions(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Lane>>> {
         self.actions.lock().unwrap_or_else(PoisonError::into_inner)
     }
