@@ -99,7 +99,8 @@ fuzz_target!(|text: &str| {
     let mut expected = 0;
     for (line, queue, _) in &receivers {
         let (_, pattern) = taken_apart(line).unwrap();
-        let is_receiver = oracle(pattern, topic);
+        // Basic Ingest is for rules alone.
+        let is_receiver = oracle(pattern, topic) && !topic.starts_with("$aws/rules/");
         expected += usize::from(is_receiver);
         assert_eq!(queue.take(2).len(), usize::from(is_receiver), "{line:?} {topic:?}");
     }
