@@ -403,35 +403,41 @@ impl Engine {
 
     async fn take_dead_letters(&self, name: &RuleName, again: bool) -> Result<u64, RuleError> {
         let runner = self.0.runner(name)?;
-        let (mut behind, mut taken) = (0, 0);
+        let _alone = runner.lanes.dead.taking.lock().await;
+        // All of them first: what is tried again may fail again meanwhile, and is not taken twice.
+        let mut batches = Vec::new();
+        let mut behind = 0;
         loop {
             let page = runner.lanes.dead.page(behind).await.map_err(RuleError::Store)?;
-            let Some(last) = page.last() else { return Ok(taken) };
+            let Some(last) = page.last() else { break };
             behind = last.number;
-            for batch in page {
-                let mut spooled = Vec::new();
-                for record in batch.records.iter().filter(|_| again) {
-                    match runner.replayed(record) {
-                        Ok(record) => spooled.push(record),
-                        Err(reason) => {
-                            runner.give_back(&spooled);
-                            return Err(RuleError::Replay { taken, reason });
-                        }
+            batches.extend(page);
+        }
+        let log = self.0.ports.broker.log();
+        let mut taken = 0;
+        for batch in batches {
+            let mut spooled = Vec::new();
+            for record in batch.records.iter().filter(|_| again) {
+                match runner.replayed(record) {
+                    Ok(record) => spooled.push(record),
+                    Err(reason) => {
+                        runner.give_back(&spooled);
+                        return Err(RuleError::Replay { taken, reason });
                     }
                 }
-                // Removed and tried again in one commit: neither lost nor there twice.
-                let documents = vec![removal(runner.lanes.dead.spool_name(), batch.number)];
-                let entry = LogEntry { spooled, documents, ..LogEntry::default() };
-                let position = self.0.ports.broker.log().append(entry);
-                let n = batch.records.len() as u64;
-                let bytes = batch.records.iter().map(|record| record.len() as u64).sum();
-                runner.lanes.dead.forget(n, bytes);
-                taken += n;
-                if !self.0.ports.broker.log().wait(position).await {
-                    return Err(RuleError::Stopped);
-                }
+            }
+            // Removed and tried again in one commit: neither lost nor there twice.
+            let documents = vec![removal(runner.lanes.dead.spool_name(), batch.number)];
+            let position = log.append(LogEntry { spooled, documents, ..LogEntry::default() });
+            let n = batch.records.len() as u64;
+            let bytes = batch.records.iter().map(|record| record.len() as u64).sum();
+            runner.lanes.dead.forget(n, bytes);
+            taken += n;
+            if !log.wait(position).await {
+                return Err(RuleError::Stopped);
             }
         }
+        Ok(taken)
     }
 
     /// What a statement makes of a message, with the value of every part of it on request.

@@ -42,6 +42,8 @@ pub(super) struct DeadLetters {
     bytes: AtomicU64,
     /// Who waits for a page, in the order of asking.
     readers: Mutex<Readers>,
+    /// Held by whoever takes letters, so that none is taken twice.
+    pub taking: tokio::sync::Mutex<()>,
 }
 
 type Readers = VecDeque<oneshot::Sender<Result<Vec<Batch>, StoreError>>>;
@@ -56,6 +58,7 @@ impl DeadLetters {
             letters: size.records.into(),
             bytes: size.bytes.into(),
             readers: Mutex::default(),
+            taking: tokio::sync::Mutex::default(),
         })
     }
 

@@ -293,6 +293,22 @@ async fn what_nobody_takes_is_a_dead_letter_that_can_be_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_letter_that_fails_again_is_replayed_once() {
+    let bench = Bench::new().await;
+    bench.plugins.answer("log", (0..100).map(|_| permanent("no")));
+    bench.engine.create(name("all"), with(&["log"], None)).await.unwrap();
+    bench.publish("a", "1");
+    bench.settle(1).await;
+    bench.publish("a", "2");
+    bench.settle(1).await;
+    let all = name("all");
+    let (replayed, ()) = tokio::join!(bench.engine.replay_dead_letters(&all), bench.settle(5));
+    assert_eq!(replayed.unwrap(), 2);
+    assert_eq!(bench.sizes("log").len(), 4);
+    assert_eq!(bench.figures("all").dead_letters, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_action_that_fails_leaves_a_dead_letter() {
     let bench = Bench::new().await;
     bench.plugins.answer("log", [permanent("no")]);
