@@ -415,7 +415,7 @@ impl Engine {
         }
         let log = self.0.ports.broker.log();
         let mut taken = 0;
-        for batch in batches {
+        for batch in batches.into_iter().filter(|batch| !batch.records.is_empty()) {
             let mut spooled = Vec::new();
             for record in batch.records.iter().filter(|_| again) {
                 match runner.replayed(record) {

@@ -6,9 +6,8 @@
 use super::Shared;
 use super::runner::BASIC_INGEST;
 use crate::actions::throttle::Throttle;
-use crate::broker::{Delivery, Inbox, Kept, Receiver, Wakes};
+use crate::broker::{Delivery, Inbox, Receiver, Wakes};
 use crate::ids::RuleName;
-use crate::message::Message;
 use crate::packet::SubscribeOptions;
 use crate::topic::TopicFilter;
 use std::sync::{Arc, Weak};
@@ -48,10 +47,5 @@ impl Inbox for Lost {
     /// So that nobody else's subscription is looked at (`Broker::route`).
     fn keeps(&self) -> bool {
         true
-    }
-
-    fn keep(&self, message: &Arc<Message>, wakes: &mut Wakes) -> Kept {
-        self.deliver(Delivery::new(message.clone(), message.qos), wakes);
-        Kept::default()
     }
 }

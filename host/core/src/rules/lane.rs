@@ -15,10 +15,14 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Bytes of records that a lane holds in memory; the rest is read when its turn comes.
 const MEMORY_BYTES_MAX: usize = 2 * 1_024 * 1_024;
+
+/// When what is on disk did not come, it is asked for again.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// A record that was taken, and the batch that it is of.
 #[derive(Clone, Debug)]
@@ -110,7 +114,12 @@ impl Lane {
             if !taken.is_empty() {
                 return taken;
             }
-            ready.await;
+            if self.state().is_behind {
+                // A read that failed told nobody: ask again.
+                let _ = tokio::time::timeout(READ_AGAIN_AFTER, ready).await;
+            } else {
+                ready.await;
+            }
         }
     }
 
@@ -173,7 +182,10 @@ impl State {
     fn push(&mut self, batch: Batch) {
         let Batch { number, records } = batch;
         self.last = number;
-        self.open.insert(number, records.len());
+        // Of a damaged one there is nothing to do, and it stays where it is.
+        if !records.is_empty() {
+            self.open.insert(number, records.len());
+        }
         for record in records {
             self.ready_bytes += record.len();
             self.ready.push_back(Taken { batch: number, record });
@@ -209,7 +221,6 @@ impl Spool for Lane {
             Ok(page) if page.is_empty() => state.is_behind = false,
             Ok(page) => page.into_iter().for_each(|batch| state.push(batch)),
             Err(error) => {
-                // Asked for again when the next message comes.
                 let spool = &self.name;
                 return tracing::error!(spool, %error, "messages of an action cannot be read");
             }

@@ -12,7 +12,7 @@ use crate::broker::queue::Queue;
 use crate::broker::record::{self, MessageRecord, Op};
 use crate::broker::{Broker, Delivery, Wakes};
 use crate::message::Message;
-use crate::storage::{Commit, Journal, Position, StoreError};
+use crate::storage::{Commit, Journal, Key, Position, StoreError};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -318,17 +318,14 @@ impl Committer {
     }
 }
 
-/// `None` for what is damaged: it is told, and left where it is.
-fn read_batch(key: &crate::storage::Key, bytes: Bytes) -> Option<Batch> {
-    let number = spool::parse_key(key).map(|(_, number)| number);
-    match (number, spool::decode(bytes)) {
-        (Some(number), Ok(records)) => Some(Batch { number, records }),
-        (_, Err(error)) => {
-            tracing::error!(?key, error, "spooled batch cannot be read");
-            None
-        }
-        (None, Ok(_)) => None,
-    }
+/// A batch that is damaged is told, and comes without records, so that what is behind it comes.
+fn read_batch(key: &Key, bytes: Bytes) -> Option<Batch> {
+    let (_, number) = spool::parse_key(key)?;
+    let records = spool::decode(bytes).unwrap_or_else(|error| {
+        tracing::error!(?key, error, "spooled batch cannot be read");
+        Vec::new()
+    });
+    Some(Batch { number, records })
 }
 
 fn copy_live(

@@ -25,7 +25,7 @@ pub(super) const PAGE: usize = 8;
 pub struct Batch {
     /// Number of the commit.
     pub number: u64,
-    /// In the order in which they were appended.
+    /// In the order in which they were appended; none when the batch is damaged.
     pub records: Vec<Bytes>,
 }
 
@@ -117,4 +117,22 @@ pub(super) fn decode(mut batch: Bytes) -> Result<Vec<Bytes>, String> {
         records.push(batch.split_to(len));
     }
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_comes_back_as_it_was_and_a_damaged_one_is_refused() {
+        let records = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")];
+        let batch = encode(&records);
+        assert_eq!(decode(batch.clone()).unwrap(), records);
+        for len in [0, 3, batch.len() - 1] {
+            assert!(decode(batch.slice(..len)).is_err(), "{len}");
+        }
+        assert!(decode(Bytes::from_static(b"\x02")).unwrap_err().contains("version 2"));
+        let key = key("rule/hot/0", 7);
+        assert_eq!(parse_key(&key), Some(("rule/hot/0", 7)));
+    }
 }

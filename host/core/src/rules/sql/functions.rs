@@ -38,7 +38,7 @@ pub(super) struct Function {
 }
 
 /// What a function is called with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Needs {
     /// The values of its arguments.
     Values,
@@ -49,25 +49,7 @@ pub(super) enum Needs {
     /// An argument that may fail (`get_or_default`).
     Default,
     /// An answer of the host (`sql/external`).
-    Host(Ask),
-}
-
-/// Functions of the host, as the table names them.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Ask {
-    ThingShadow,
-    RegistryData,
-    Lambda,
-}
-
-impl From<Ask> for Callee {
-    fn from(ask: Ask) -> Self {
-        match ask {
-            Ask::ThingShadow => Self::ThingShadow,
-            Ask::RegistryData => Self::RegistryData,
-            Ask::Lambda => Self::Lambda,
-        }
-    }
+    Host(Callee),
 }
 
 #[derive(Debug)]
@@ -248,9 +230,9 @@ static FUNCTIONS: &[Function] = &[
     row("isUndefined", 1..=1, V2016, General(collections::is_undefined)),
     row("transform", 3..=3, V2016, General(collections::transform)),
     // Of the host.
-    node("aws_lambda", 2..=2, V2015, Needs::Host(Ask::Lambda)),
-    node("get_registry_data", 2..=3, V2016, Needs::Host(Ask::RegistryData)),
-    node("get_thing_shadow", 2..=3, V2016, Needs::Host(Ask::ThingShadow)),
+    node("aws_lambda", 2..=2, V2015, Needs::Host(Callee::Lambda)),
+    node("get_registry_data", 2..=3, V2016, Needs::Host(Callee::RegistryData)),
+    node("get_thing_shadow", 2..=3, V2016, Needs::Host(Callee::ThingShadow)),
     // Of other services of AWS, which this host does not have.
     row("get_dynamodb", 4..=6, V2016, Body::Elsewhere),
     row("get_secret", 2..=4, V2016, Body::Elsewhere),

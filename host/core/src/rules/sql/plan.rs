@@ -441,7 +441,7 @@ impl Compiler<'_> {
         if is_undefined {
             return Ok(Node::Constant(Value::Undefined));
         }
-        Ok(match function.needs {
+        Ok(match &function.needs {
             Needs::Values => Node::Call(function, nodes),
             Needs::Bytes => {
                 for node in &mut nodes {
@@ -455,7 +455,7 @@ impl Compiler<'_> {
                     _ => Node::Call(function, nodes),
                 }
             }
-            Needs::Pattern(of) => Node::Pattern(Box::new(PatternCall::new(of, nodes))),
+            Needs::Pattern(of) => Node::Pattern(Box::new(PatternCall::new(*of, nodes))),
             Needs::Default => {
                 let mut nodes = nodes.into_iter().map(Box::new);
                 match nodes.next() {
@@ -463,7 +463,7 @@ impl Compiler<'_> {
                     None => Node::Constant(Value::Undefined),
                 }
             }
-            Needs::Host(callee) => Node::External(callee.into(), nodes),
+            Needs::Host(callee) => Node::External(callee.clone(), nodes),
         })
     }
 
