@@ -1,8 +1,9 @@
 //! All wiring: what the host is made of, in the order of its start; it stops in the reverse.
 //!
-//! Start: store, keys, certificates, registry, broker, shadows, plugins, rules, API, listeners.
-//! Stop: accept nothing more, end connections, drain rules and shadows, stop plugins, sync the
-//! store; each step has its own deadline.
+//! Start: store, keys, certificates, registry, broker, shadows, plugins, tables, rules, API,
+//! listeners.
+//! Stop: accept nothing more, end connections, drain rules and shadows, stop plugins, close tables,
+//! sync the store; each step has its own deadline.
 
 use crate::banner;
 use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
@@ -11,6 +12,7 @@ use crate::functions::HostFunctions;
 use async_trait::async_trait;
 use gnomon_api::keys::{KeyError, Keys, Role};
 use gnomon_api::{Api, Services, Signatures};
+use gnomon_core::actions::definition::Target;
 use gnomon_core::actions::{Action, Actions};
 use gnomon_core::adapter::HttpHandler;
 use gnomon_core::auth::{
@@ -39,6 +41,7 @@ use gnomon_gateway::listener::{ListenError, Listener, ListenerConfig, Protocol};
 use gnomon_gateway::timer::Wheel;
 use gnomon_pki::{Authority, AuthorityError};
 use gnomon_store::{OpenError, Options, RedbStore};
+use gnomon_table::SqliteTables;
 use gnomon_wasm::{LoadError, Plugins, PublishError, Publisher};
 use rustls::ServerConfig;
 use std::error::Error;
@@ -78,6 +81,8 @@ pub enum StartError {
     Data { path: String, source: io::Error },
     #[error(transparent)]
     Store(#[from] OpenError),
+    #[error(transparent)]
+    Tables(#[from] gnomon_table::OpenError),
     #[error("the broker's sessions and messages cannot be read")]
     Broker(#[source] Box<dyn Error + Send + Sync>),
     #[error(transparent)]
@@ -121,6 +126,7 @@ struct World {
 struct Parts {
     shadows: Arc<shadow::Service>,
     plugins: Arc<Plugins>,
+    tables: Arc<SqliteTables>,
     rules: rules::Engine,
     clients: Clients,
     broker: Broker,
@@ -190,23 +196,17 @@ async fn serve(
         world.metrics.clone(),
     ));
     let plugins = load_plugins(config, data, world, &broker).await?;
+    let tables = open_tables(world, data, &recovered)?;
     let parts = RuleParts {
         store,
         broker: &broker,
         plugins: &plugins,
+        tables: &tables,
         registry: &registry,
         shadows: &shadows,
     };
     let rules = start_rules(world, data, parts, &recovered).await?;
-    let bounds = QueueBounds {
-        messages_max: world.limits.queue_messages,
-        bytes_max: world.limits.queue_bytes,
-    };
-    let subscriptions_max = world.limits.subscriptions_per_session;
-    let clients = Clients::new(broker.clone(), bounds, subscriptions_max, world.metrics.clone());
-    clients
-        .restore(recovered, Now::of(&*world.clock))
-        .map_err(|error| StartError::Broker(Box::new(error)))?;
+    let clients = restore_clients(world, &broker, recovered)?;
     let plans = config.listeners()?;
     let authenticator = authenticator(config, world, &registry, &keys, &plugins)?;
     // Behind a load balancer everybody comes from loopback.
@@ -224,6 +224,7 @@ async fn serve(
         clients: clients.clone(),
         shadows: shadows.clone(),
         rules: rules.clone(),
+        tables: tables.clone(),
         endpoint: config.endpoint.host.as_str().into(),
         ready: ready.clone(),
         loopback_listeners: plans
@@ -238,6 +239,7 @@ async fn serve(
     let mut parts = Parts {
         shadows,
         plugins,
+        tables,
         rules,
         clients,
         broker,
@@ -269,6 +271,7 @@ struct RuleParts<'a> {
     store: &'a Arc<RedbStore>,
     broker: &'a Broker,
     plugins: &'a Arc<Plugins>,
+    tables: &'a Arc<SqliteTables>,
     registry: &'a Registry,
     shadows: &'a Arc<shadow::Service>,
 }
@@ -282,7 +285,10 @@ async fn start_rules(
     let ports = rules::Ports {
         storage: parts.store.clone(),
         broker: parts.broker.clone(),
-        actions: Arc::new(PluginActions(parts.plugins.clone())),
+        actions: Arc::new(RuleActions {
+            plugins: parts.plugins.clone(),
+            table: parts.tables.action(),
+        }),
         clock: world.clock.clone(),
         random: world.random.clone(),
         functions: Arc::new(HostFunctions {
@@ -358,6 +364,10 @@ impl Parts {
             tracing::warn!("shadow requests cut off");
         }
         self.plugins.shutdown().await;
+        let tables = self.tables;
+        if tokio::task::spawn_blocking(move || tables.close()).await.is_err() {
+            tracing::error!("tables cannot be closed");
+        }
         self.broker.log().close();
         if tokio::task::spawn_blocking(|| self.log.join()).await.is_err() {
             tracing::error!("message log panicked");
@@ -497,6 +507,33 @@ fn open_broker(
     Ok((broker, thread, recovered))
 }
 
+/// The clients, with the sessions of those that are away.
+fn restore_clients(
+    world: &World,
+    broker: &Broker,
+    recovered: Recovered,
+) -> Result<Clients, StartError> {
+    let bounds = QueueBounds {
+        messages_max: world.limits.queue_messages,
+        bytes_max: world.limits.queue_bytes,
+    };
+    let subscriptions_max = world.limits.subscriptions_per_session;
+    let clients = Clients::new(broker.clone(), bounds, subscriptions_max, world.metrics.clone());
+    clients
+        .restore(recovered, Now::of(&*world.clock))
+        .map_err(|error| StartError::Broker(Box::new(error)))?;
+    Ok(clients)
+}
+
+fn open_tables(
+    world: &World,
+    data: &DataFolder,
+    recovered: &Recovered,
+) -> Result<Arc<SqliteTables>, StartError> {
+    let (limits, clock) = (world.limits.clone(), world.clock.clone());
+    Ok(Arc::new(SqliteTables::open(&data.tables(), limits, clock, recovered.newest)?))
+}
+
 async fn load_plugins(
     config: &Config,
     data: &DataFolder,
@@ -577,12 +614,19 @@ impl EnhancedAuthorizer for Elsewhere<dyn EnhancedAuthorizer> {
     }
 }
 
-/// The rules' way to plugins.
-struct PluginActions(Arc<Plugins>);
+/// The rules' way to plugins and tables.
+struct RuleActions {
+    plugins: Arc<Plugins>,
+    table: Arc<dyn Action>,
+}
 
-impl Actions for PluginActions {
-    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Action>> {
-        self.0.action(plugin)
+impl Actions for RuleActions {
+    fn find(&self, target: &Target) -> Option<Arc<dyn Action>> {
+        match target {
+            Target::Plugin(plugin) => self.plugins.action(plugin),
+            Target::Table => Some(self.table.clone()),
+            Target::Republish => None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! runs on the data folder.
 
 mod rule;
+mod table;
 
 use crate::app;
 use crate::config::Config;
@@ -45,9 +46,14 @@ enum Command {
     /// Access keys for the API (the AWS CLI and SDKs sign with them).
     #[command(subcommand)]
     Key(Key),
-    /// Rules: what they do, testing a statement, messages that failed.
+    /// Rules: writing one, what they do, testing a statement, messages that failed.
     #[command(subcommand)]
     Rule(rule::Command),
+    /// Ask the tables of readings that rules filled.
+    Query(table::Query),
+    /// Tables of readings: what there is, how long it is kept.
+    #[command(subcommand)]
+    Table(table::Command),
     /// Print all limits with their defaults.
     Limits {
         /// As JSON.
@@ -132,6 +138,8 @@ pub fn run() -> ExitCode {
         Command::Key(Key::Create { folder, role }) => block_on(key_create(&folder, role.into())),
         Command::Key(Key::List { folder }) => block_on(key_list(&folder)),
         Command::Rule(command) => block_on(rule::run(&command)),
+        Command::Query(query) => block_on(table::query(&query)),
+        Command::Table(command) => block_on(table::run(&command)),
         Command::Limits { json } => limits(json),
         Command::Bench(options) => bench(&options),
     };
@@ -225,6 +233,18 @@ fn administrator(folder: &Folder, run: &RunFile) -> Result<Client> {
     let url = run.api_url().ok_or("the host has no listener with protocol = \"api\"")?;
     let (id, secret) = (&key.access_key_id, &key.secret_access_key);
     Ok(Client::new(&url, &run.region, id, secret, Arc::new(SystemClock))?)
+}
+
+/// Calls an operation; the answer is JSON.
+async fn ask(
+    client: &Client,
+    service: &str,
+    method: Method,
+    path: &[&str],
+    body: &str,
+) -> Result<Value> {
+    let answer = client.call(service, method, path, &[], &[], body.to_owned()).await?;
+    Ok(serde_json::from_slice(&answer)?)
 }
 
 fn limits(as_json: bool) -> Result<ExitCode> {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! DIR/meta.redb              registry, policies, rules, shadows, keys
+//! DIR/queue.redb             sessions, queued and retained messages, what waits for actions
+//! DIR/history.sqlite         tables of readings
 //! DIR/pki/ca.pem             the CA that devices trust; its key and the server's beside it (0600)
 //! DIR/keys/administrator.json  the first access key (0600)
 //! DIR/cache/                 compiled plugins
@@ -102,6 +104,11 @@ impl DataFolder {
     /// Descriptor sets that `decode(…, 'proto', …)` reads.
     pub fn descriptors(&self) -> PathBuf {
         self.0.join("descriptors")
+    }
+
+    /// Tables of readings.
+    pub fn tables(&self) -> PathBuf {
+        self.0.join("history.sqlite")
     }
 
     /// Key of the first administrator.

@@ -197,7 +197,7 @@ impl Drop for Host {
 
 /// Asks again and again until there is an answer; `None` when the time is over.
 #[allow(clippy::disallowed_methods, reason = "another process lives in real time")]
-fn wait<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn wait<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + timeout;
     loop {
         let answer = ask();

@@ -3,7 +3,7 @@
 
 use crate::aws::Aws;
 use crate::customer_example::Example;
-use crate::host::{Host, LAB};
+use crate::host::{Host, LAB, wait};
 use crate::mqtt::Client;
 use crate::plugins;
 use crate::receiver::Receiver;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 /// Lives of the host while the target is away, and messages in each.
 const LIVES: usize = 3;
@@ -161,4 +162,56 @@ fn a_rule_republishes_and_takes_basic_ingest() {
     assert_eq!(listener.message(), expected);
     sensor.publish("$aws/rules/Missing/direct", "{\"temp\":32}");
     host.expect_log("RuleNotFound");
+}
+
+#[test]
+fn a_table_keeps_readings_once_though_the_host_is_killed() {
+    let mut host = Host::start(LAB);
+    let Some(aws) = Aws::of(&host) else { return };
+    aws.create_lab_policy();
+    let rule = json!({
+        "sql": "SELECT temp, topic(2) AS room, tags FROM 'sensor/+' WHERE temp > 0",
+        "actions": [{"table": {"tableName": "readings"}}],
+    });
+    let put = |host: &Host| {
+        let file = host.path("keep.json");
+        std::fs::write(&file, rule.to_string()).unwrap();
+        let output = host.gnomon(&["rule", "put", "Keep", file.to_str().unwrap()]);
+        assert!(output.status.success(), "{output:?}");
+    };
+    put(&host);
+    for life in 0..LIVES {
+        let mut sensor = Client::plain(&host, "lab");
+        assert_eq!(sensor.connect("sensor"), 0);
+        for n in 0..MESSAGES {
+            let temp = life * MESSAGES + n + 1;
+            sensor.publish("sensor/hall", &format!("{{\"temp\":{temp},\"tags\":[1]}}"));
+        }
+        host.kill_and_restart();
+        // Replacing it changes nothing of what waits.
+        put(&host);
+    }
+    let all = LIVES * MESSAGES;
+    let sql = "SELECT count(*), count(DISTINCT temp), sum(temp) FROM readings";
+    let expected = json!([[all, all, all * (all + 1) / 2]]);
+    let found = wait(Duration::from_secs(30), || {
+        let answer = host.gnomon(&["query", sql, "--json"]).stdout;
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        (answer["rows"] == expected).then_some(())
+    });
+    assert!(found.is_some(), "{:?}", host.gnomon(&["query", sql]));
+    let text = |arguments: &[&str]| {
+        let output = host.gnomon(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        String::from_utf8(output.stdout).unwrap() + &errors
+    };
+    let sql = "SELECT temp, room, tags FROM readings WHERE temp > ?1 ORDER BY temp LIMIT 1";
+    assert_eq!(text(&["query", sql, "7"]), "temp  room  tags\n8     hall  [1]\n");
+    let wrong = text(&["query", "SELECT humidity FROM readings"]);
+    assert!(wrong.contains("line 1, column 8: no such column: humidity"), "{wrong}");
+    assert_eq!(text(&["table", "retain", "readings", "--max-rows", "10"]), "");
+    let tables = gnomon(&host, &["table", "list"]);
+    assert_eq!(tables["tables"][0]["retention"], json!({"maxAgeS": 0, "maxRows": 10}));
+    assert_eq!(text(&["table", "delete", "readings"]), "");
+    assert_eq!(gnomon(&host, &["table", "list"]), json!({"tables": []}));
 }

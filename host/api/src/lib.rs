@@ -21,6 +21,7 @@ mod router;
 mod rule_operations;
 mod signature;
 pub mod sigv4;
+mod table_operations;
 #[cfg(test)]
 mod test_host;
 
@@ -38,6 +39,7 @@ use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::random::{self, Random};
 use gnomon_core::registry::Registry;
+use gnomon_core::tables::Tables;
 use gnomon_core::time::Clock;
 use gnomon_core::{rules, shadow};
 use http::request::Parts;
@@ -77,6 +79,8 @@ pub struct Services {
     pub shadows: Arc<shadow::Service>,
     /// The topic rules.
     pub rules: rules::Engine,
+    /// Tables of readings.
+    pub tables: Arc<dyn Tables>,
     /// Host that devices connect to, without scheme and port; what `DescribeEndpoint` says.
     pub endpoint: Arc<str>,
     /// What `GetHealth` says; set by whoever starts and stops the host.

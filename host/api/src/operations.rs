@@ -225,4 +225,8 @@ pub(crate) const GNOMON: &[Operation] = operations! {
     Read ListDeadLetters GET "/rules/{ruleName}/dead-letters";
     Write ReplayDeadLetters POST "/rules/{ruleName}/dead-letters";
     Write DeleteDeadLetters DELETE "/rules/{ruleName}/dead-letters";
+    Read QueryTables POST "/query";
+    Read ListTables GET "/tables";
+    Write SetTableRetention PUT "/tables/{tableName}/retention";
+    Write DeleteTable DELETE "/tables/{tableName}";
 };

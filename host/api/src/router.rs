@@ -7,7 +7,7 @@
 use crate::call::{Answer, Call};
 use crate::error::{ApiError, Exception};
 use crate::operations::{GNOMON, IOT, IOT_DATA, Operation};
-use crate::{Services, administration, health, iot, iot_data, rule_operations};
+use crate::{Services, administration, health, iot, iot_data, rule_operations, table_operations};
 use http::Method;
 use percent_encoding::percent_decode_str;
 use std::pin::Pin;
@@ -77,9 +77,12 @@ impl Service {
                 iot_data::retained::HANDLERS,
                 iot_data::shadows::HANDLERS,
             ],
-            Self::Gnomon => {
-                &[administration::HANDLERS, rule_operations::HANDLERS, health::HANDLERS]
-            }
+            Self::Gnomon => &[
+                administration::HANDLERS,
+                rule_operations::HANDLERS,
+                table_operations::HANDLERS,
+                health::HANDLERS,
+            ],
         }
     }
 }

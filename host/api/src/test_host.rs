@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use gnomon_core::actions::definition::Target;
 use gnomon_core::actions::{Action, ActionContext, ActionError, Actions, Failure};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{Authenticator, Authorizers};
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Opened};
-use gnomon_core::ids::{Account, PluginName, PolicyName};
+use gnomon_core::ids::{Account, PolicyName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
@@ -23,6 +24,7 @@ use gnomon_core::storage::{FaultyStore, MemoryDisk, MemoryJournal, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
 use gnomon_core::{rules, shadow};
 use gnomon_pki::Authority;
+use gnomon_table::SqliteTables;
 use http::{HeaderValue, Request, Response};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +47,8 @@ pub(crate) struct TestHost {
     pub ready: Arc<AtomicBool>,
     pub registry: Registry,
     pub key: AccessKey,
-    /// Where the certificate authority lies.
+    pub tables: Arc<SqliteTables>,
+    /// Where the certificate authority and the tables lie.
     _folder: TempDir,
 }
 
@@ -53,8 +56,9 @@ pub(crate) struct TestHost {
 struct OnePlugin;
 
 impl Actions for OnePlugin {
-    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Action>> {
-        (plugin.as_str() == "console").then(|| Arc::new(Self) as Arc<dyn Action>)
+    fn find(&self, target: &Target) -> Option<Arc<dyn Action>> {
+        let is_console = matches!(target, Target::Plugin(plugin) if plugin.as_str() == "console");
+        is_console.then(|| Arc::new(Self) as Arc<dyn Action>)
     }
 }
 
@@ -123,6 +127,9 @@ impl TestHost {
             &HashMap::new(),
         )
         .await;
+        let path = folder.path().join("history.sqlite");
+        let tables = SqliteTables::open(&path, limits.clone(), clock.clone(), 0);
+        let tables = Arc::new(tables.expect("the folder is empty and writable"));
         let authenticator =
             Authenticator::new(registry.clone(), clock.clone(), Authorizers::default());
         let services = Services {
@@ -138,6 +145,7 @@ impl TestHost {
             clients: clients.clone(),
             shadows: Arc::new(shadows),
             rules: rules.expect("the store is in memory"),
+            tables: tables.clone(),
             endpoint: "iot.example".into(),
             ready: Arc::clone(&ready),
             loopback_listeners: vec!["loopback".into()],
@@ -154,6 +162,7 @@ impl TestHost {
             ready,
             registry,
             key,
+            tables,
             _folder: folder,
         }
     }

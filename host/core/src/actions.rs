@@ -1,17 +1,30 @@
 //! The port to rule actions: what a rule does with a message that passed its WHERE.
 //!
-//! [`definition`] reads what a rule says about an action, [`republish`] is an action of the host.
+//! [`definition`] reads what a rule says about an action; [`republish`] and [`table`] are actions
+//! of the host.
 //! Not here: which messages a rule takes, and calling an action again and again if need be
-//! (`rules`); the plugins (`gnomon-wasm`).
+//! (`rules`); the plugins (`gnomon-wasm`), writing rows (`gnomon-table`).
 
 pub mod definition;
 pub mod republish;
+pub mod table;
 pub(crate) mod throttle;
 
-use crate::ids::{PluginName, RuleName};
+use crate::ids::RuleName;
 use crate::message::Message;
 use async_trait::async_trait;
+use definition::Target;
 use std::sync::Arc;
+
+/// Where a message stands in the queue of its action: grows from message to message, and stays the
+/// same when the message comes again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Number of the commit that made it durable.
+    pub batch: u64,
+    /// Place in that commit, from 0.
+    pub index: u32,
+}
 
 /// Which action of which rule is called.
 #[derive(Clone, Debug)]
@@ -24,6 +37,10 @@ pub struct ActionContext {
     pub params: Arc<str>,
     /// True for the rule's error action.
     pub is_error_action: bool,
+    /// The queue that the messages come from.
+    pub lane: Arc<str>,
+    /// Where each of the messages stands in it, ascending.
+    pub positions: Vec<Position>,
 }
 
 /// One message of a batch that an action could not take.
@@ -53,14 +70,15 @@ pub enum ActionError {
     Permanent(String),
 }
 
-/// The plugins that are rule actions, by name.
+/// Everything that a rule can call.
 pub trait Actions: Send + Sync + 'static {
-    /// The action that the plugin offers now; `None` when no such plugin is loaded. Asked at
-    /// every call, so that plugins can be loaded, replaced and removed under a running rule.
-    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Action>>;
+    /// Who carries out an action now; `None` when no such plugin is loaded, and for what needs no
+    /// call. Asked at every call, so that plugins can be loaded, replaced and removed under a
+    /// running rule.
+    fn find(&self, target: &Target) -> Option<Arc<dyn Action>>;
 }
 
-/// Something that a rule can call; made by `gnomon-wasm`.
+/// Something that a rule can call; made by `gnomon-wasm` and `gnomon-table`.
 #[async_trait]
 pub trait Action: Send + Sync + 'static {
     /// Takes a batch. The payload of each message is the rule's SELECT result; the rest is the

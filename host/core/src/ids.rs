@@ -128,6 +128,11 @@ name!(
     |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 );
 name!(
+    /// Name of a table of readings: 1..=64 of `[a-zA-Z0-9_]`; case does not matter to SQL.
+    TableName, "table name", 64, "[a-zA-Z0-9_]+",
+    |c| c.is_ascii_alphanumeric() || c == '_'
+);
+name!(
     /// Certificate id: the lower-case hexadecimal SHA-256 of the certificate's DER form.
     CertificateId, "certificate id", 64, "[a-f0-9]{64}",
     |c| c.is_ascii_digit() || matches!(c, 'a'..='f')

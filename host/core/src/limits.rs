@@ -81,6 +81,14 @@ pub struct Limits {
     pub dead_letters: u32,
     /// Bytes of the dead letters of one rule; beyond them as for `dead_letters`.
     pub dead_letter_bytes: u64,
+    /// Tables of readings; a row for one more fails.
+    pub tables: u32,
+    /// Bytes of all tables of readings; beyond them the oldest rows are removed.
+    pub table_bytes: u64,
+    /// Milliseconds that a query of tables may take; then it is ended.
+    pub query_ms: u32,
+    /// Rows of the result of a query; the rest is cut off, and the answer says so.
+    pub query_rows: u32,
     /// Body of an HTTP request in bytes; beyond it 413.
     pub http_body_bytes: u32,
     /// Attributes of a thing without a thing type; beyond them InvalidRequestException.
@@ -171,6 +179,10 @@ impl Default for Limits {
             action_retry_s: 3_600,
             dead_letters: 100_000,
             dead_letter_bytes: 64 * 1_024 * 1_024,
+            tables: 1_000,
+            table_bytes: 10 * 1_024 * 1_024 * 1_024,
+            query_ms: 10_000,
+            query_rows: 10_000,
             http_body_bytes: 1_024 * 1_024,
             thing_attributes: 3,
             typed_thing_attributes: 50,

@@ -635,8 +635,9 @@ impl Shared {
                     return Err(RuleError::Invalid(message));
                 }
             }
-            if let Target::Plugin(plugin) = &step.definition.target
-                && self.ports.actions.find(plugin).is_none()
+            let target = &step.definition.target;
+            if let Target::Plugin(plugin) = target
+                && self.ports.actions.find(target).is_none()
             {
                 let message = format!("no plugin {plugin} is loaded that is a rule action");
                 return Err(RuleError::Invalid(message));

@@ -1,17 +1,17 @@
-//! `gnomon rule …`: what rules do, testing a statement, messages that failed for good.
+//! `gnomon rule …`: writing a rule, what rules do, testing a statement, messages that failed for good.
 
-use super::{Folder, NOT_RUNNING, Result, administrator, running};
+use super::{Folder, NOT_RUNNING, Result, administrator, ask, running};
 use crate::terminal::{show, show_text};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use gnomon_api::Client;
+use gnomon_api::{Client, ClientError};
 use http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Subcommand)]
@@ -27,6 +27,16 @@ pub enum Command {
         folder: Folder,
         /// The rule.
         name: String,
+    },
+    /// Create a rule or replace it, with what the AWS CLI does not let pass (`table`, `plugin`).
+    Put {
+        #[command(flatten)]
+        folder: Folder,
+        /// The rule.
+        name: String,
+        /// JSON as `aws iot create-topic-rule --topic-rule-payload` takes it; `-` reads it from
+        /// standard input.
+        file: PathBuf,
     },
     /// Say what a statement makes of a message, without creating a rule.
     Test(Test),
@@ -73,6 +83,7 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
     let folder = match command {
         Command::List { folder }
         | Command::Show { folder, .. }
+        | Command::Put { folder, .. }
         | Command::DeadLetters { folder, .. } => folder,
         Command::Test(test) => &test.folder,
     };
@@ -84,6 +95,7 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::List { .. } => list(&client, folder.json).await,
         Command::Show { name, .. } => show_rule(&client, name, folder.json).await,
+        Command::Put { name, file, .. } => put(&client, name, &read(file)?).await,
         Command::Test(test) => self::test(&client, test).await,
         Command::DeadLetters { name, replay, delete, .. } => {
             let path = ["rules", name, "dead-letters"];
@@ -104,17 +116,6 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
     }
 }
 
-async fn ask(
-    client: &Client,
-    service: &str,
-    method: Method,
-    path: &[&str],
-    body: &str,
-) -> Result<Value> {
-    let answer = client.call(service, method, path, &[], &[], body.to_owned()).await?;
-    Ok(serde_json::from_slice(&answer)?)
-}
-
 /// All pages of a list.
 async fn pages(client: &Client, service: &str, path: &[&str], member: &str) -> Result<Vec<Value>> {
     let mut all = Vec::new();
@@ -131,6 +132,29 @@ async fn pages(client: &Client, service: &str, path: &[&str], member: &str) -> R
             None => return Ok(all),
         }
     }
+}
+
+async fn put(client: &Client, name: &str, definition: &[u8]) -> Result<ExitCode> {
+    let body = String::from_utf8(definition.to_vec())?;
+    let path = ["rules", name];
+    let call = |method| client.call("iot", method, &path, &[], &[], body.clone());
+    match call(Method::POST).await {
+        Err(ClientError::Refused { code, .. }) if code == "ResourceAlreadyExistsException" => {
+            call(Method::PATCH).await?;
+        }
+        result => drop(result?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file; `-` is standard input.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 async fn list(client: &Client, as_json: bool) -> Result<ExitCode> {
@@ -214,13 +238,9 @@ struct Results<'a> {
 
 async fn test(client: &Client, test: &Test) -> Result<ExitCode> {
     let payload = match (&test.payload, &test.payload_file) {
-        (Some(text), _) if text == "-" => {
-            let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes)?;
-            bytes
-        }
+        (Some(text), _) if text == "-" => read(Path::new(text))?,
         (Some(text), _) => text.clone().into_bytes(),
-        (None, Some(path)) => std::fs::read(path)?,
+        (None, Some(path)) => read(path)?,
         (None, None) => Vec::new(),
     };
     let body = json!({

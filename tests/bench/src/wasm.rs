@@ -65,6 +65,8 @@ fn compare(measured: Duration, runtime: &Runtime, action: &dyn Action) -> Result
         action: 0,
         params: "{}".into(),
         is_error_action: false,
+        lane: "rule/bench/0".into(),
+        positions: Vec::new(),
     };
     for (name, messages, bytes) in [
         ("1 of 64 B", 1, 64),

@@ -6,6 +6,7 @@
 //! Not here: whether the plugin is loaded; templates in parameters (`rules`).
 
 use super::republish::Republish;
+use super::table::TableRow;
 use crate::ids::{NameError, PluginName};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub enum Target {
     Plugin(PluginName),
     /// The host publishes the result.
     Republish,
+    /// The result becomes a row of a table.
+    Table,
 }
 
 /// Why a JSON value is no action that Gnomon can run.
@@ -39,11 +42,13 @@ pub enum Target {
 pub enum ActionDefinitionError {
     /// Not an object with the action's type as its only member.
     #[error(
-        "an action must be an object with one member, its type; supported are lambda, plugin, republish"
+        "an action must be an object with one member, its type; supported are lambda, plugin, republish, table"
     )]
     NotAnAction,
     /// A type that there is no implementation of.
-    #[error("action type {kind:.64} is not supported; supported are lambda, plugin, republish")]
+    #[error(
+        "action type {kind:.64} is not supported; supported are lambda, plugin, republish, table"
+    )]
     Unsupported {
         /// As the rule names it.
         kind: String,
@@ -59,7 +64,7 @@ pub enum ActionDefinitionError {
     /// The body of an action of the host is wrong.
     #[error("action {kind}: {reason}")]
     Body {
-        /// `republish`.
+        /// `republish` or `table`.
         kind: &'static str,
         /// Which member, and what it must be.
         reason: String,
@@ -88,6 +93,7 @@ impl ActionDefinition {
             "lambda" => lambda(body),
             "plugin" => plugin(body),
             "republish" => republish(body),
+            "table" => table(body),
             _ => Err(ActionDefinitionError::Unsupported { kind: kind.clone() }),
         }
     }
@@ -137,6 +143,18 @@ fn republish(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
     })
 }
 
+fn table(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
+    const KIND: &str = "table";
+    let row = TableRow::parse(body)
+        .map_err(|reason| ActionDefinitionError::Body { kind: KIND, reason })?;
+    Ok(ActionDefinition {
+        target: Target::Table,
+        params: body.clone(),
+        kind: "TableAction",
+        resource: row.table().into(),
+    })
+}
+
 /// The object, if it has no other members than these.
 fn only_members<'a>(body: &'a Value, known: &[&str]) -> Option<&'a Map<String, Value>> {
     let members = body.as_object()?;
@@ -165,6 +183,7 @@ mod tests {
         let plugin = match target {
             Target::Plugin(plugin) => plugin.to_string(),
             Target::Republish => "-".to_owned(),
+            Target::Table => "+".to_owned(),
         };
         Ok((plugin, params.to_string(), kind, resource.to_string()))
     }
@@ -181,6 +200,10 @@ mod tests {
         let params = r#"{"qos":1,"roleArn":"arn","topic":"a/${topic(2)}"}"#.to_owned();
         let expected = ("-".to_owned(), params, "RepublishAction", "a/${topic(2)}".to_owned());
         assert_eq!(parse(republish), Ok(expected));
+        let table = r#"{"table": {"tableName": "readings", "timestamp": "${ts}"}}"#;
+        let params = r#"{"tableName":"readings","timestamp":"${ts}"}"#.to_owned();
+        let expected = ("+".to_owned(), params, "TableAction", "readings".to_owned());
+        assert_eq!(parse(table), Ok(expected));
         let plugin = |params: &str| {
             Ok(("webhook".to_owned(), params.to_owned(), "PluginAction", "webhook".to_owned()))
         };
@@ -191,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_is_no_action_is_refused_with_what_is_wanted() {
-        let not_an_action = "an action must be an object with one member, its type; supported are lambda, plugin, republish";
+        let not_an_action = "an action must be an object with one member, its type; supported are lambda, plugin, republish, table";
         let arn = "action lambda: functionArn must read arn:aws:lambda:<region>:<account>:function:<name>";
         let lambda = "action lambda: needs functionArn, a text, and nothing else";
         let plugin = "action plugin: needs name, a text, may have params, and nothing else";
@@ -201,7 +224,7 @@ mod tests {
             (r#"{"lambda": {}, "plugin": {}}"#, not_an_action),
             (
                 r#"{"s3": {"bucketName": "b"}}"#,
-                "action type s3 is not supported; supported are lambda, plugin, republish",
+                "action type s3 is not supported; supported are lambda, plugin, republish, table",
             ),
             (r#"{"lambda": {}}"#, lambda),
             (r#"{"lambda": "webhook"}"#, lambda),
@@ -217,6 +240,14 @@ mod tests {
             (
                 r#"{"republish": {"topic": "a", "qos": 2}}"#,
                 "action republish: qos must be 0 or 1, not 2",
+            ),
+            (
+                r#"{"table": {"tableName": "a-b"}}"#,
+                "action table: tableName: table name has a character at byte 1 that is not allowed; it must match [a-zA-Z0-9_]+",
+            ),
+            (
+                r#"{"table": {"tableName": "a", "key": "b"}}"#,
+                "action table: unknown field `key`, expected `tableName` or `timestamp`",
             ),
             (r#"{"plugin": {"params": {}}}"#, plugin),
             (r#"{"plugin": {"name": "a", "extra": 1}}"#, plugin),

@@ -8,6 +8,7 @@
 //! Bounds: `Limits::action_queue_messages`, `action_queue_bytes`; what is beyond them fails at once.
 //! One lock, held for a few lines; never across a call.
 
+use crate::actions::Position;
 use crate::broker::log::{Batch, Entry, Log, Spool, SpoolSize, Spooled, removal};
 use crate::limits::Limits;
 use crate::storage::StoreError;
@@ -24,10 +25,10 @@ const MEMORY_BYTES_MAX: usize = 2 * 1_024 * 1_024;
 /// When what is on disk did not come, it is asked for again.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// A record that was taken, and the batch that it is of.
+/// A record that was taken, and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
-    pub batch: u64,
+    pub position: Position,
     pub record: Bytes,
 }
 
@@ -148,7 +149,8 @@ impl Lane {
     pub fn done<'a>(&self, records: impl IntoIterator<Item = &'a Taken>) -> Vec<u64> {
         let mut state = self.state();
         let mut finished = Vec::new();
-        for Taken { batch, record } in records {
+        for Taken { position, record } in records {
+            let batch = &position.batch;
             self.give_back(1, record.len() as u64);
             if let Some(open) = state.open.get_mut(batch) {
                 *open -= 1;
@@ -186,9 +188,10 @@ impl State {
         if !records.is_empty() {
             self.open.insert(number, records.len());
         }
-        for record in records {
+        for (index, record) in (0..).zip(records) {
             self.ready_bytes += record.len();
-            self.ready.push_back(Taken { batch: number, record });
+            let position = Position { batch: number, index };
+            self.ready.push_back(Taken { position, record });
         }
     }
 }

@@ -348,7 +348,7 @@ impl Runner {
             let program = self.program();
             let plugin = program.step(part).and_then(|step| match &step.definition.target {
                 Target::Plugin(plugin) => Some(tracing::field::display(plugin)),
-                Target::Republish => None,
+                Target::Republish | Target::Table => None,
             });
             tracing::warn!(
                 rule = %self.name,
@@ -499,7 +499,7 @@ fn prepare<'p>(
             Ok(republish) => Prepared::Republish(Cow::Owned(republish)),
             Err(reason) => Prepared::Failed(reason),
         },
-        Target::Plugin(_) => Prepared::Job(Some(body.to_string().into())),
+        Target::Plugin(_) | Target::Table => Prepared::Job(Some(body.to_string().into())),
     })
 }
 

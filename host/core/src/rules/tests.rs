@@ -5,7 +5,7 @@ use super::*;
 use crate::actions::{Action, ActionContext, ActionError, Failure};
 use crate::broker::log::Committer;
 use crate::broker::{Opened, Wakes};
-use crate::ids::{ClientId, PluginName};
+use crate::ids::ClientId;
 use crate::message::{Message, Publisher};
 use crate::packet::SubscribeOptions;
 use crate::random::SeededRandom;
@@ -37,9 +37,14 @@ struct Call {
 struct Plugin(String, Arc<Plugins>);
 
 impl Actions for Arc<Plugins> {
-    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Action>> {
-        let is_loaded = self.answers.lock().unwrap().contains_key(plugin.as_str());
-        is_loaded.then(|| Arc::new(Plugin(plugin.to_string(), self.clone())) as _)
+    fn find(&self, target: &Target) -> Option<Arc<dyn Action>> {
+        let name = match target {
+            Target::Plugin(plugin) => plugin.to_string(),
+            Target::Table => "table".to_owned(),
+            Target::Republish => return None,
+        };
+        let is_loaded = self.answers.lock().unwrap().contains_key(&name);
+        is_loaded.then(|| Arc::new(Plugin(name, self.clone())) as _)
     }
 }
 
@@ -317,7 +322,7 @@ async fn what_cannot_be_done_is_refused_with_its_reason() {
         (with(json!({"lambda": {"functionArn": "arn:aws:lambda:r:1:function:nope"}})), missing),
         (
             with(json!({"s3": {}})),
-            "action type s3 is not supported; supported are lambda, plugin, republish",
+            "action type s3 is not supported; supported are lambda, plugin, republish, table",
         ),
         (
             RuleDefinition { error_action: Some(json!({"plugin": {"name": "nope"}})), ..rule(HOT) },

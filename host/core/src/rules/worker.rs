@@ -216,22 +216,23 @@ impl Worker {
     async fn try_once(&self, group: &[Pending]) -> Vec<Verdict> {
         let all = |verdict: &dyn Fn() -> Verdict| group.iter().map(|_| verdict()).collect();
         let program = self.runner.program();
-        let target = program.step(self.part).and_then(|step| match &step.definition.target {
-            Target::Plugin(plugin) => Some((plugin, step.params.text())),
-            Target::Republish => None,
-        });
-        let Some((target, params)) = target else {
+        let Some(step) = program.step(self.part) else {
             return all(&|| Verdict::Failed("the rule has no such action any more".to_owned()));
         };
-        let Some(action) = self.runner.ports.actions.find(target) else {
-            return all(&|| Verdict::Again(format!("no plugin {target} is loaded")));
+        let Some(action) = self.runner.ports.actions.find(&step.definition.target) else {
+            return all(&|| match &step.definition.target {
+                Target::Plugin(plugin) => Verdict::Again(format!("no plugin {plugin} is loaded")),
+                _ => Verdict::Failed("the rule has no such action any more".to_owned()),
+            });
         };
         let own = group.first().and_then(|first| first.job.params.clone());
         let context = ActionContext {
             rule: self.runner.name.clone(),
             action: if let Part::Action(index) = self.part { index } else { 0 },
-            params: own.unwrap_or_else(|| params.clone()),
+            params: own.unwrap_or_else(|| step.params.text().clone()),
             is_error_action: self.part == Part::Error,
+            lane: self.lane.spool_name().into(),
+            positions: group.iter().map(|pending| pending.taken.position).collect(),
         };
         let messages: Vec<_> = group.iter().map(|pending| pending.job.message()).collect();
         match action.invoke(&context, &messages).await {

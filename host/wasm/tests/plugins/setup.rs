@@ -142,6 +142,8 @@ pub async fn invoke(
         action: 0,
         params: params.to_string().into(),
         is_error_action: false,
+        lane: "rule/HighTemp/0".into(),
+        positions: Vec::new(),
     };
     let message = |payload: &&str| {
         let topic = TopicName::parse("sensor/temp").unwrap();

@@ -32,6 +32,8 @@ pub struct Recovered {
     pub documents: Vec<(Key, Bytes)>,
     /// What spools have, by their names.
     pub spools: HashMap<String, SpoolSize>,
+    /// Number of the newest commit, 0 when there is none.
+    pub newest: Number,
 }
 
 impl Recovered {
@@ -93,8 +95,8 @@ pub(super) fn read(
     reading.live.trim();
     let Reading { live, sessions, next_sequence, .. } = reading;
     let sessions = sessions.into_iter().map(|(number, session)| (number, session.into())).collect();
-    let recovered =
-        Recovered { sessions, documents: documents(journal)?, spools: spools(journal)? };
+    let (documents, spools) = (documents(journal)?, spools(journal)?);
+    let recovered = Recovered { sessions, documents, spools, newest: last };
     Ok((live, next_sequence, recovered))
 }
 

@@ -224,6 +224,32 @@ async fn what_waits_survives_a_crash_and_comes_at_least_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_keeps_its_position_when_it_comes_again() {
+    let mut bench = Bench::new().await;
+    bench.plugins.answer("log", (0..1_000).map(|_| away()));
+    bench.engine.create(name("all"), with(&["log"], None)).await.unwrap();
+    for _ in 0..2 {
+        bench.publish("a", "x");
+        bench.publish("a", "y");
+        bench.settle(1).await;
+        bench = bench.crash().await;
+    }
+    bench.plugins.answers.lock().unwrap().insert("log".into(), VecDeque::new());
+    bench.settle(40).await;
+    bench.publish("a", "z");
+    bench.settle(1).await;
+    let calls = bench.plugins.calls.lock().unwrap().clone();
+    assert!(calls.iter().all(|call| &*call.context.lane == "rule/all/0"));
+    let positions = |call: &Call| call.context.positions.clone();
+    let first: [_; 2] = positions(&calls[0]).try_into().unwrap();
+    assert!(first[0] < first[1]);
+    let [taken, last] = calls.last_chunk().unwrap();
+    let taken: [_; 4] = positions(taken).try_into().unwrap();
+    assert_eq!(taken[..2], first);
+    assert!(taken.is_sorted_by(|a, b| a < b) && taken[3] < positions(last)[0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_publisher_is_answered_when_what_its_message_causes_is_on_disk() {
     let bench = Bench::new().await;
     bench.engine.create(name("all"), with(&["log"], None)).await.unwrap();
