@@ -294,6 +294,7 @@ async fn start_rules(
         functions: Arc::new(HostFunctions {
             shadows: parts.shadows.clone(),
             registry: parts.registry.clone(),
+            plugins: parts.plugins.clone(),
             descriptors: data.descriptors(),
         }),
         account: world.account.id.clone(),

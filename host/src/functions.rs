@@ -1,17 +1,20 @@
-//! What statements of rules ask the host: shadows, the registry, Protobuf descriptor sets.
+//! What statements of rules ask the host: shadows, the registry, functions of plugins, Protobuf
+//! descriptor sets.
 //!
-//! In: calls of the rules engine. Out: JSON. Not yet: functions of plugins, `aws_lambda`.
+//! In: calls of the rules engine. Out: values.
 //! A descriptor set is a file of the operator, `descriptors/BUCKET/KEY` in the data folder.
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gnomon_core::ids::{ShadowName, ThingName};
+use gnomon_core::actions::definition::lambda_function;
+use gnomon_core::ids::{PluginName, ShadowName, ThingName};
 use gnomon_core::registry::Registry;
 use gnomon_core::rules::functions::Functions;
 use gnomon_core::rules::sql::protobuf::Descriptor;
-use gnomon_core::rules::sql::{Callee, ExternalCall};
+use gnomon_core::rules::sql::{Callee, Datum, ExternalCall};
 use gnomon_core::shadow::{self, ShadowId};
+use gnomon_wasm::Plugins;
 use serde_json::{Value, json};
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -23,40 +26,48 @@ pub struct HostFunctions {
     pub shadows: Arc<shadow::Service>,
     /// For `get_registry_data`.
     pub registry: Registry,
+    /// For functions of plugins and `aws_lambda`.
+    pub plugins: Arc<Plugins>,
     /// For `decode(…, 'proto', …)`: the folder of the buckets.
     pub descriptors: PathBuf,
 }
 
 #[async_trait]
 impl Functions for HostFunctions {
-    fn offers(&self, _: &str) -> bool {
-        false
+    fn offers(&self, name: &str) -> bool {
+        self.plugins.function(name).is_some()
     }
 
-    async fn call(&self, call: &ExternalCall) -> Result<Option<Vec<u8>>, String> {
-        match call.callee {
-            Callee::ThingShadow => self.thing_shadow(call).await.map(Some),
-            Callee::RegistryData => self.registry_data(call).await.map(Some),
+    async fn call(&self, call: &ExternalCall) -> Result<Datum, String> {
+        match &call.callee {
+            Callee::ThingShadow => self.thing_shadow(call).await,
+            Callee::RegistryData => self.registry_data(call).await,
             Callee::Proto => self.proto(call).await,
-            _ => Err("this version of Gnomon has no such functions of plugins yet".to_owned()),
+            Callee::Lambda => self.lambda(call).await,
+            Callee::Custom(name) => match self.plugins.function(name) {
+                Some(functions) => functions.call(name, &call.arguments).await,
+                None => Err("no plugin offers it any more".to_owned()),
+            },
+            _ => Err("this host does not have it".to_owned()),
         }
     }
 }
 
 impl HostFunctions {
     /// `get_thing_shadow(thing[, shadow], roleArn)`
-    async fn thing_shadow(&self, call: &ExternalCall) -> Result<Vec<u8>, String> {
+    async fn thing_shadow(&self, call: &ExternalCall) -> Result<Datum, String> {
         let thing = ThingName::parse(&text(call, 0)?).map_err(|error| error.to_string())?;
         let name = match call.arguments.len() {
             3 => Some(ShadowName::parse(&text(call, 1)?).map_err(|error| error.to_string())?),
             _ => None,
         };
         let document = self.shadows.get(ShadowId { thing, name }).await;
-        document.map(Into::into).map_err(|error| error.to_string())
+        let document = document.map_err(|error| error.to_string())?;
+        String::from_utf8(document.into()).map(Datum::Json).map_err(|error| error.to_string())
     }
 
     /// `get_registry_data('DescribeThing', thing, roleArn)`
-    async fn registry_data(&self, call: &ExternalCall) -> Result<Vec<u8>, String> {
+    async fn registry_data(&self, call: &ExternalCall) -> Result<Datum, String> {
         let operation = text(call, 0)?;
         if operation != "DescribeThing" {
             return Err(format!("{operation:.64} is not offered; DescribeThing is"));
@@ -80,15 +91,15 @@ impl HostFunctions {
         if let Some(type_name) = &thing.type_name {
             answer["thingTypeName"] = Value::String(type_name.to_string());
         }
-        Ok(answer.to_string().into_bytes())
+        Ok(Datum::Json(answer.to_string()))
     }
 
     /// `decode(bytes, 'proto', bucket, key, file, message)`
-    async fn proto(&self, call: &ExternalCall) -> Result<Option<Vec<u8>>, String> {
+    async fn proto(&self, call: &ExternalCall) -> Result<Datum, String> {
         if call.arguments.len() != 6 || text(call, 1)? != "proto" {
-            return Ok(None);
+            return Ok(Datum::Undefined);
         }
-        let payload = STANDARD.decode(text(call, 0)?).map_err(|_| "the payload is no base64")?;
+        let payload = bytes(call, 0)?;
         let (bucket, key) = (text(call, 2)?, text(call, 3)?);
         let path = self.descriptors.join(plain(&bucket)?).join(plain(&key)?);
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
@@ -98,15 +109,48 @@ impl HostFunctions {
             .map_err(|error| format!("descriptor set {bucket}/{key}: {error}"))?;
         let descriptor = Descriptor::parse(&set, &text(call, 4)?, &text(call, 5)?)
             .map_err(|error| format!("descriptor set {bucket}/{key}: {error}"))?;
-        Ok(descriptor.decode(&payload).map(|json| json.to_string().into_bytes()))
+        let decoded = descriptor.decode(&payload);
+        Ok(decoded.map_or(Datum::Undefined, |json| Datum::Json(json.to_string())))
+    }
+
+    /// `aws_lambda(functionArn, payload)`: the function of a plugin that the ARN's qualifier names;
+    /// without a qualifier the only one that the plugin has.
+    async fn lambda(&self, call: &ExternalCall) -> Result<Datum, String> {
+        let arn = text(call, 0)?;
+        let (name, qualifier) = lambda_function(&arn).ok_or(
+            "argument 1 must read arn:aws:lambda:<region>:<account>:function:<plugin>[:<function>]",
+        )?;
+        let plugin = PluginName::parse(name).map_err(|error| error.to_string())?;
+        let functions = self.plugins.functions(&plugin);
+        let functions =
+            functions.ok_or_else(|| format!("no plugin {plugin} is loaded that has functions"))?;
+        let mut names = functions.names();
+        let function = match (qualifier, names.next(), names.next()) {
+            (Some(function), ..) => function,
+            (None, Some(only), None) => only,
+            _ => return Err(format!("plugin {plugin} has several functions: add :<function>")),
+        };
+        functions.call(function, &call.arguments[1..]).await
     }
 }
 
 /// An argument that has to be a text.
 fn text(call: &ExternalCall, index: usize) -> Result<String, String> {
-    let json = call.arguments.get(index).and_then(Option::as_deref);
-    let value = json.and_then(|json| serde_json::from_str::<String>(json).ok());
+    let value = match call.arguments.get(index) {
+        Some(Datum::Json(json)) => serde_json::from_str(json).ok(),
+        _ => None,
+    };
     value.ok_or_else(|| format!("argument {} must be a text", index + 1))
+}
+
+/// An argument that is bytes, or a text that is their base64.
+fn bytes(call: &ExternalCall, index: usize) -> Result<Vec<u8>, String> {
+    match call.arguments.get(index) {
+        Some(Datum::Bytes(bytes)) => Ok(bytes.to_vec()),
+        _ => STANDARD
+            .decode(text(call, index)?)
+            .map_err(|_| format!("argument {} is no base64", index + 1)),
+    }
 }
 
 /// A relative path that leads nowhere else.

@@ -45,6 +45,20 @@ pub mod rule_action {
     });
 }
 
+pub mod rule_function {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package gnomon:sdk-rule-function; world exports-rule-function { export gnomon:plugin/rule-function@0.1.0; }",
+        world: "gnomon:sdk-rule-function/exports-rule-function",
+        with: { "gnomon:plugin/types@0.1.0": super::imports::gnomon::plugin::types },
+        additional_derives: [Clone, PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "__export_rule_function",
+        default_bindings_module: "::gnomon_sdk::bindings::rule_function",
+        runtime_path: "::gnomon_sdk::bindings::wit_bindgen::rt",
+    });
+}
+
 pub mod authorizer {
     wit_bindgen::generate!({
         path: "../wit",

@@ -1,7 +1,10 @@
 //! Between the generated bindings and the traits; called by [`crate::export!`] only.
 
 use crate::bindings::rule_action::exports::gnomon::plugin::rule_action as wit;
-use crate::{ActionContext, Failure, Level, Message, Plugin, RuleAction, host};
+use crate::bindings::rule_function::exports::gnomon::plugin::rule_function;
+use crate::{
+    ActionContext, Failure, Level, Message, Plugin, RuleAction, RuleFunction, Value, host,
+};
 use std::cell::RefCell;
 
 /// Where a component keeps its only plugin.
@@ -50,6 +53,42 @@ pub fn invoke<T: RuleAction>(
     };
     let context = ActionContext { rule, action, params, is_error_action };
     call(slot, |plugin| plugin.invoke(&context, messages))
+}
+
+/// `rule-function.functions`.
+pub fn functions<T: RuleFunction>(_: &Slot<T>) -> Vec<rule_function::Declaration> {
+    let declare = |(name, arguments): &(&str, std::ops::RangeInclusive<u32>)| {
+        let (min, max) = (*arguments.start(), *arguments.end());
+        rule_function::Declaration {
+            name: (*name).into(),
+            min_arguments: min,
+            max_arguments: (max < u32::MAX).then_some(max),
+        }
+    };
+    T::FUNCTIONS.iter().map(declare).collect()
+}
+
+/// `rule-function.call`.
+///
+/// # Errors
+/// As the plugin's [`RuleFunction::call`].
+pub fn call_function<T: RuleFunction>(
+    slot: &Slot<T>,
+    name: &str,
+    arguments: Vec<rule_function::Value>,
+) -> Result<rule_function::Value, String> {
+    let read = |value| match value {
+        rule_function::Value::Undefined => Ok(Value::Undefined),
+        rule_function::Value::Json(json) => serde_json::from_str(&json).map(Value::Json),
+        rule_function::Value::Bytes(bytes) => Ok(Value::Bytes(bytes)),
+    };
+    let arguments: Result<Vec<_>, _> = arguments.into_iter().map(read).collect();
+    let arguments = arguments.map_err(|e| format!("an argument: {e}"))?;
+    Ok(match call(slot, |plugin| plugin.call(name, &arguments))? {
+        Value::Undefined => rule_function::Value::Undefined,
+        Value::Json(json) => rule_function::Value::Json(json.to_string()),
+        Value::Bytes(bytes) => rule_function::Value::Bytes(bytes),
+    })
 }
 
 fn fail_all(count: usize, reason: &str) -> Vec<Failure> {
@@ -105,6 +144,21 @@ macro_rules! __export_handler {
             }
         }
         $crate::bindings::rule_action::__export_rule_action!($component);
+    };
+    (RuleFunction, $component:ident) => {
+        use $crate::bindings::rule_function::exports::gnomon::plugin::rule_function;
+        impl rule_function::Guest for $component {
+            fn functions() -> Vec<rule_function::Declaration> {
+                PLUGIN.with($crate::glue::functions)
+            }
+            fn call(
+                name: String,
+                arguments: Vec<rule_function::Value>,
+            ) -> Result<rule_function::Value, String> {
+                PLUGIN.with(|slot| $crate::glue::call_function(slot, &name, arguments))
+            }
+        }
+        $crate::bindings::rule_function::__export_rule_function!($component);
     };
     (Authorizer, $component:ident) => {
         use $crate::bindings::authorizer::exports::gnomon::plugin::authorizer;

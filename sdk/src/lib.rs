@@ -1,8 +1,8 @@
 //! Write plugins for Gnomon in Rust.
 //!
 //! A plugin is a struct that implements [`Plugin`] and at least one handler ([`RuleAction`],
-//! [`Authorizer`], [`EnhancedAuthorizer`], [`HttpHandler`]), a call of [`export!`], and a
-//! `plugin.toml` that says what it asks for. `cargo gnomon build` makes the component. What a plugin
+//! [`RuleFunction`], [`Authorizer`], [`EnhancedAuthorizer`], [`HttpHandler`]), a call of [`export!`],
+//! and a `plugin.toml` that says what it asks for. `cargo gnomon build` makes the component. What a plugin
 //! may call is in [`host`].
 //!
 //! In a native build the host calls go to a mock host ([`mock`]), so `cargo test` runs a plugin's
@@ -21,7 +21,10 @@ pub mod glue;
 pub mod mock;
 mod plugin;
 
-pub use plugin::{ActionContext, Authorizer, EnhancedAuthorizer, HttpHandler, Plugin, RuleAction};
+pub use plugin::{
+    ActionContext, Authorizer, EnhancedAuthorizer, HttpHandler, Plugin, RuleAction, RuleFunction,
+    Value,
+};
 
 pub use bindings::authorizer::exports::gnomon::plugin::authorizer::{
     AuthRequest, AuthResponse, HttpInfo, MqttInfo, Protocol, TlsInfo,

@@ -48,6 +48,57 @@ pub trait RuleAction: Plugin {
     ) -> Result<Vec<Failure>, String>;
 }
 
+/// A value of a statement.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// No value: a missing member, a call that makes no sense.
+    Undefined,
+    /// Everything that JSON has.
+    Json(serde_json::Value),
+    /// A payload that is no JSON; in a result it is written in base64.
+    Bytes(Vec<u8>),
+}
+
+impl Value {
+    /// The number, if it is one.
+    pub fn as_f64(&self) -> Option<f64> {
+        self.as_json()?.as_f64()
+    }
+
+    /// The text, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        self.as_json()?.as_str()
+    }
+
+    /// The JSON value, if it is one.
+    pub fn as_json(&self) -> Option<&serde_json::Value> {
+        match self {
+            Self::Json(json) => Some(json),
+            Self::Undefined | Self::Bytes(_) => None,
+        }
+    }
+}
+
+impl<T: Into<serde_json::Value>> From<T> for Value {
+    fn from(json: T) -> Self {
+        Self::Json(json.into())
+    }
+}
+
+/// Functions for the statements of rules.
+pub trait RuleFunction: Plugin {
+    /// All functions: name, and how many arguments each takes.
+    const FUNCTIONS: &'static [(&'static str, std::ops::RangeInclusive<u32>)];
+
+    /// The value of a call; `name` is spelt as declared, and the number of arguments is within its
+    /// range. For arguments of a wrong type answer [`Value::Undefined`], as the functions of the
+    /// language do.
+    ///
+    /// # Errors
+    /// A text for the operator; the message goes to the rule's error action.
+    fn call(&mut self, name: &str, arguments: &[Value]) -> Result<Value, String>;
+}
+
 /// Decides who may connect and what they may do.
 pub trait Authorizer: Plugin {
     /// Decides about one client.

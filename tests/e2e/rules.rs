@@ -215,3 +215,48 @@ fn a_table_keeps_readings_once_though_the_host_is_killed() {
     assert_eq!(text(&["table", "delete", "readings"]), "");
     assert_eq!(gnomon(&host, &["table", "list"]), json!({"tables": []}));
 }
+
+#[test]
+fn a_statement_calls_functions_of_plugins() {
+    let Some(geo) = plugins::folder("geo") else { return };
+    let areas = "depot = [[13, 52], [14, 52], [14, 53], [13, 53]]";
+    let host = Host::start(&format!(
+        "{LAB}[plugins.geo]\npath = {geo:?}\n[plugins.geo.config.areas]\n{areas}\n"
+    ));
+    let Some(aws) = Aws::of(&host) else { return };
+    aws.create_lab_policy();
+    let lambda = "arn:aws:lambda:us-east-1:123456789012:function:geo:geo_distance";
+    let rule = json!({
+        "sql": "SELECT truck, round(geo_distance(lat, lon, 52.5, 13.5)) AS m, \
+                get_or_default(aws_lambda('arn:aws:lambda:us-east-1:1:function:none', lat), 'none') AS l \
+                FROM 'truck/+' WHERE NOT geo_within(lat, lon, 'depot')",
+        "awsIotSqlVersion": "2016-03-23",
+        "actions": [{"republish": {"topic": "away/${truck}", "qos": 1, "roleArn": "arn:aws:iam::1:role/x"}}],
+    });
+    create_rule(&host, &aws, "Away", &rule);
+    let mut listener = Client::plain(&host, "lab");
+    assert_eq!(listener.connect("listener"), 0);
+    assert_eq!(listener.subscribe("away/#"), 1);
+    let mut truck = Client::plain(&host, "lab");
+    assert_eq!(truck.connect("truck"), 0);
+    truck.publish("truck/1", r#"{"truck":1,"lat":52.5,"lon":13.6}"#);
+    truck.publish("truck/2", r#"{"truck":2,"lat":52.5,"lon":14.5}"#);
+    let expected = r#"{"truck":2,"m":67691,"l":"none"}"#;
+    assert_eq!(listener.message(), ("away/2".to_owned(), expected.to_owned()));
+    let test = |sql: &str| {
+        let payload = r#"{"a":52.5}"#;
+        let arguments = ["rule", "test", "--topic", "a", "--payload", payload, "--sql", sql];
+        let output = host.gnomon(&arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        String::from_utf8(output.stdout).unwrap() + &errors
+    };
+    let called = test(&format!("SELECT VALUE aws_lambda('{lambda}', a) FROM 'a'"));
+    // One argument where the function takes four.
+    assert_eq!(called, "the result is empty\n");
+    let several = test("SELECT VALUE aws_lambda('arn:aws:lambda:r:1:function:geo', a) FROM 'a'");
+    let expected =
+        "error: function aws_lambda: plugin geo has several functions: add :<function>\n";
+    assert_eq!(several, expected);
+    let unknown = test("SELECT geo_nothing(a) FROM 'a'");
+    assert!(unknown.contains("line 1, column 8: "), "{unknown}");
+}

@@ -220,7 +220,10 @@ mod tests {
                 json!({"sql": "SELECT\n  bad FROM readings"}),
                 "line 2, column 3: no such column: bad",
             ),
-            (json!({"sql": "DELETE FROM readings"}), "not authorized"),
+            (
+                json!({"sql": "DELETE FROM readings"}),
+                "not authorized: a query can only read, and only the tables that rules filled",
+            ),
             (json!({"sql": ""}), "give one statement that reads, e.g. SELECT * FROM readings"),
             (
                 json!({"sql": "SELECT ?1", "parameters": []}),

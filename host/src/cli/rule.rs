@@ -275,8 +275,8 @@ async fn test(client: &Client, test: &Test) -> Result<ExitCode> {
         (None, false) => show_text("the message does not pass WHERE"),
         (None, true) => match (result, answer["resultBase64"].as_str()) {
             (Some(result), _) => show_text(result.get()),
+            (None, Some("") | None) => show_text("the result is empty"),
             (None, Some(base64)) => show_text(&format!("base64: {base64}")),
-            (None, None) => show_text(""),
         },
     }
     Ok(ExitCode::SUCCESS)

@@ -231,6 +231,9 @@ fn told(error: &rusqlite::Error) -> String {
         rusqlite::Error::InvalidParameterCount(given, wanted) => {
             format!("the statement has {wanted} parameters, {given} were given")
         }
+        error if error.sqlite_error_code() == Some(ErrorCode::AuthorizationForStatementDenied) => {
+            format!("{error}: a query can only read, and only the tables that rules filled")
+        }
         error => error.to_string(),
     }
 }

@@ -15,6 +15,7 @@ wasmtime::component::bindgen!({
             include gnomon:plugin/imports@0.1.0;
             export gnomon:plugin/lifecycle@0.1.0;
             export gnomon:plugin/rule-action@0.1.0;
+            export gnomon:plugin/rule-function@0.1.0;
             export gnomon:plugin/authorizer@0.1.0;
             export gnomon:plugin/enhanced-authorizer@0.1.0;
             export gnomon:plugin/http-handler@0.1.0;

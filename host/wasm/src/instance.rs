@@ -4,7 +4,7 @@
 //! then drops it ([`crate::pool`]).
 
 use crate::bindings::guest::{
-    authorizer, enhanced_authorizer, http_handler, lifecycle, rule_action,
+    authorizer, enhanced_authorizer, http_handler, lifecycle, rule_action, rule_function,
 };
 use crate::capability::Capabilities;
 use crate::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TICK_MS};
@@ -91,6 +91,8 @@ pub struct Instance {
     pub store: Store<State>,
     /// Its `rule-action`, when exported.
     pub rule_action: Option<rule_action::Guest>,
+    /// Its `rule-function`, when exported.
+    pub rule_function: Option<rule_function::Guest>,
     /// Its `authorizer`, when exported.
     pub authorizer: Option<authorizer::Guest>,
     /// Its `enhanced-authorizer`, when exported.
@@ -104,6 +106,8 @@ pub struct Handlers {
     lifecycle: lifecycle::GuestIndices,
     /// Answers to rules.
     pub rule_action: Option<rule_action::GuestIndices>,
+    /// Answers to statements of rules.
+    pub rule_function: Option<rule_function::GuestIndices>,
     /// Answers to connections.
     pub authorizer: Option<authorizer::GuestIndices>,
     /// Answers to the steps of enhanced authentication.
@@ -133,6 +137,10 @@ impl Handlers {
                 .contains("rule-action")
                 .then(|| rule_action::GuestIndices::new(pre).map_err(wrong("rule-action")))
                 .transpose()?,
+            rule_function: exports
+                .contains("rule-function")
+                .then(|| rule_function::GuestIndices::new(pre).map_err(wrong("rule-function")))
+                .transpose()?,
             authorizer: exports
                 .contains("authorizer")
                 .then(|| authorizer::GuestIndices::new(pre).map_err(wrong("authorizer")))
@@ -151,7 +159,7 @@ impl Handlers {
         };
         if handlers.names().is_empty() {
             return Err("exports no handler that this host knows; it knows rule-action, \
-                        authorizer, enhanced-authorizer and http-handler"
+                        rule-function, authorizer, enhanced-authorizer and http-handler"
                 .into());
         }
         Ok(handlers)
@@ -161,6 +169,7 @@ impl Handlers {
     pub fn names(&self) -> Vec<&'static str> {
         let exported = [
             ("rule-action", self.rule_action.is_some()),
+            ("rule-function", self.rule_function.is_some()),
             ("authorizer", self.authorizer.is_some()),
             ("enhanced-authorizer", self.enhanced_authorizer.is_some()),
             ("http-handler", self.http_handler.is_some()),
@@ -208,25 +217,31 @@ impl Instance {
         })
         .await?;
         answer.map_err(StartError::Refused)?;
-        let mut load = || -> wasmtime::Result<_> {
+        // A handler of the component, when it exports it.
+        macro_rules! load {
+            ($handler:ident) => {
+                handlers.$handler.as_ref().map(|it| it.load(&mut store, &instance)).transpose()
+            };
+        }
+        let mut loaded = || -> wasmtime::Result<_> {
             Ok((
-                handlers.rule_action.as_ref().map(|h| h.load(&mut store, &instance)).transpose()?,
-                handlers.authorizer.as_ref().map(|h| h.load(&mut store, &instance)).transpose()?,
-                handlers
-                    .enhanced_authorizer
-                    .as_ref()
-                    .map(|h| h.load(&mut store, &instance))
-                    .transpose()?,
-                handlers
-                    .http_handler
-                    .as_ref()
-                    .map(|h| h.load(&mut store, &instance))
-                    .transpose()?,
+                load!(rule_action)?,
+                load!(rule_function)?,
+                load!(authorizer)?,
+                load!(enhanced_authorizer)?,
+                load!(http_handler)?,
             ))
         };
-        let (rule_action, authorizer, enhanced_authorizer, http_handler) =
-            load().map_err(|e| crash(&e))?;
-        Ok(Self { store, rule_action, authorizer, enhanced_authorizer, http_handler })
+        let (rule_action, rule_function, authorizer, enhanced_authorizer, http_handler) =
+            loaded().map_err(|e| crash(&e))?;
+        Ok(Self {
+            store,
+            rule_action,
+            rule_function,
+            authorizer,
+            enhanced_authorizer,
+            http_handler,
+        })
     }
 }
 

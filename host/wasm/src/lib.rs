@@ -27,3 +27,4 @@ pub use config::{
 };
 pub use plugins::{LoadError, PluginStatus, Plugins};
 pub use ports::{Ports, PublishError, Publisher};
+pub use worlds::rule_function::PluginFunctions;

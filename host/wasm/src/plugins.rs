@@ -1,7 +1,7 @@
 //! The plugins of one host: loaded when it starts, handed out by name, stopped with it.
 //!
-//! In: the operator's configuration and the host's ports. Out: actions, authorizers and HTTP
-//! handlers. One plugin that cannot be loaded stops the start: a host without its authorizer is
+//! In: the operator's configuration and the host's ports. Out: actions, functions, authorizers and
+//! HTTP handlers. One plugin that cannot be loaded stops the start: a host without its authorizer is
 //! not the host that the operator configured.
 
 use crate::cache::Cache;
@@ -19,6 +19,7 @@ use crate::worlds::adapter::PluginHttpHandler;
 use crate::worlds::authorizer::PluginAuthorizer;
 use crate::worlds::enhanced_authorizer::PluginEnhancedAuthorizer;
 use crate::worlds::rule_action::PluginAction;
+use crate::worlds::rule_function::PluginFunctions;
 use gnomon_core::actions::Action;
 use gnomon_core::adapter::HttpHandler;
 use gnomon_core::auth::{Authorizer, EnhancedAuthorizer};
@@ -63,7 +64,7 @@ pub struct PluginStatus {
     pub version: String,
     /// One line, from its manifest.
     pub description: String,
-    /// `rule-action`, `authorizer`, `enhanced-authorizer`, `http-handler`.
+    /// `rule-action`, `rule-function`, `authorizer`, `enhanced-authorizer`, `http-handler`.
     pub handlers: Vec<&'static str>,
     /// Its HTTP listener.
     pub listen: Option<ListenConfig>,
@@ -86,8 +87,15 @@ pub struct Plugins {
 struct Plugin {
     pool: Arc<Pool>,
     manifest: Manifest,
+    functions: Option<PluginFunctions>,
     cpu_ms: Option<u32>,
     listen: Option<ListenConfig>,
+}
+
+impl Plugin {
+    fn offers(&self, function: &str) -> bool {
+        self.functions.as_ref().is_some_and(|functions| functions.offers(function))
+    }
 }
 
 impl Plugins {
@@ -113,11 +121,17 @@ impl Plugins {
         let (ports_, outbound_) = (ports.clone(), outbound.clone());
         let loader =
             Loader { engine: Arc::new(engine), cache: Arc::new(cache), linker, ports, outbound };
-        let mut plugins = BTreeMap::new();
+        let mut plugins: BTreeMap<PluginName, Plugin> = BTreeMap::new();
         for (text, config) in configs {
             let refused = |reason| LoadError::Plugin { plugin: text.clone(), reason };
             let name = PluginName::parse(&text).map_err(|e| refused(e.to_string()))?;
             let plugin = loader.load(&name, config).await.map_err(refused)?;
+            for function in plugin.functions.iter().flat_map(PluginFunctions::names) {
+                if let Some((other, _)) = plugins.iter().find(|(_, it)| it.offers(function)) {
+                    let reason = format!("declares a function {function}, as plugin {other} does");
+                    return Err(refused(reason));
+                }
+            }
             let handlers = plugin.pool.handlers.names().join(",");
             tracing::info!(
                 plugin = name.as_str(),
@@ -134,6 +148,16 @@ impl Plugins {
     pub fn action(&self, name: &PluginName) -> Option<Arc<dyn Action>> {
         let plugin = self.plugins.get(name)?;
         Some(Arc::new(PluginAction::new(&plugin.pool, plugin.cpu_ms)?))
+    }
+
+    /// The plugin that offers a function of this name to statements of rules.
+    pub fn function(&self, name: &str) -> Option<&PluginFunctions> {
+        self.plugins.values().find(|plugin| plugin.offers(name))?.functions.as_ref()
+    }
+
+    /// All functions of a plugin; `None` when there is none of that name, or it offers none.
+    pub fn functions(&self, name: &PluginName) -> Option<&PluginFunctions> {
+        self.plugins.get(name)?.functions.as_ref()
     }
 
     /// The plugin as an authorizer.
@@ -256,7 +280,9 @@ impl Loader {
             })?;
         let listen = config.listen;
         let cpu_ms = config.limits.cpu_ms;
-        Ok(Plugin { pool: Arc::new(pool), manifest, cpu_ms, listen })
+        let pool = Arc::new(pool);
+        let functions = PluginFunctions::load(&pool, cpu_ms).await?;
+        Ok(Plugin { pool, manifest, functions, cpu_ms, listen })
     }
 
     /// Compiling takes from 0.1 s to half a minute: not on a thread that serves connections.

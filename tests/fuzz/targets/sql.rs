@@ -11,7 +11,7 @@
 use gnomon_core::message::Message;
 use gnomon_core::random::SeededRandom;
 use gnomon_core::rules::sql::{
-    Answers, EvaluationError, Input, Statement, Template, Version, evaluate, trace,
+    Answers, Datum, EvaluationError, Input, Statement, Template, Version, evaluate, trace,
 };
 use gnomon_core::time::Timestamp;
 use gnomon_core::topic::TopicName;
@@ -46,8 +46,8 @@ fuzz_target!(|bytes: &[u8]| {
             match evaluate(&statement, &input) {
                 Err(EvaluationError::Needs(call)) => {
                     let answer = match call.arguments.len() % 3 {
-                        0 => Ok(Some(br#"{"state":{"a":[1,2]}}"#.to_vec())),
-                        1 => Ok(None),
+                        0 => Ok(Datum::Json(r#"{"state":{"a":[1,2]}}"#.to_owned())),
+                        1 => Ok(call.arguments[0].clone()),
                         _ => Err("no answer".to_owned()),
                     };
                     answers.add(*call, answer);

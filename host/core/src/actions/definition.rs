@@ -106,7 +106,8 @@ fn lambda(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
         .and_then(|members| members.get("functionArn")?.as_str())
         .ok_or(ActionDefinitionError::Member { kind: KIND, reason })?;
     let reason = "functionArn must read arn:aws:lambda:<region>:<account>:function:<name>";
-    let name = function_name(arn).ok_or(ActionDefinitionError::Member { kind: KIND, reason })?;
+    let (name, _qualifier) =
+        lambda_function(arn).ok_or(ActionDefinitionError::Member { kind: KIND, reason })?;
     let plugin = PluginName::parse(name)
         .map_err(|source| ActionDefinitionError::Name { kind: KIND, source })?;
     let params = Value::Object(Map::new());
@@ -161,15 +162,15 @@ fn only_members<'a>(body: &'a Value, known: &[&str]) -> Option<&'a Map<String, V
     members.keys().all(|name| known.contains(&name.as_str())).then_some(members)
 }
 
-/// NAME of `arn:<partition>:lambda:<region>:<account>:function:NAME[:<qualifier>]`.
-fn function_name(arn: &str) -> Option<&str> {
+/// Name and qualifier of `arn:<partition>:lambda:<region>:<account>:function:NAME[:QUALIFIER]`.
+pub fn lambda_function(arn: &str) -> Option<(&str, Option<&str>)> {
     let mut parts = arn.split(':');
     let [scheme, _partition, service, _region, _account, resource, name] =
         std::array::from_fn(|_| parts.next());
-    let _qualifier = parts.next();
+    let qualifier = parts.next();
     let is_function =
         (scheme, service, resource) == (Some("arn"), Some("lambda"), Some("function"));
-    name.filter(|_| is_function && parts.next().is_none())
+    Some((name.filter(|_| is_function && parts.next().is_none())?, qualifier))
 }
 
 #[cfg(test)]

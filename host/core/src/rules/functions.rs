@@ -1,6 +1,6 @@
 //! The port to functions whose answer is not in the message.
 
-use super::sql::ExternalCall;
+use super::sql::{Datum, ExternalCall};
 use async_trait::async_trait;
 
 /// Answers calls of `get_thing_shadow`, `get_registry_data`, `aws_lambda` and of plugins.
@@ -9,11 +9,11 @@ pub trait Functions: Send + Sync + 'static {
     /// Whether a plugin offers a function of this name.
     fn offers(&self, name: &str) -> bool;
 
-    /// JSON text, `None` for Undefined.
+    /// The value of a call.
     ///
     /// # Errors
     /// Why there is no answer, for the operator: the message goes to the rule's error action.
-    async fn call(&self, call: &ExternalCall) -> Result<Option<Vec<u8>>, String>;
+    async fn call(&self, call: &ExternalCall) -> Result<Datum, String>;
 }
 
 /// No functions.
@@ -25,7 +25,7 @@ impl Functions for NoFunctions {
         false
     }
 
-    async fn call(&self, _: &ExternalCall) -> Result<Option<Vec<u8>>, String> {
+    async fn call(&self, _: &ExternalCall) -> Result<Datum, String> {
         Err("this host does not offer it".to_owned())
     }
 }

@@ -25,7 +25,8 @@ mod time_pattern;
 mod trace;
 mod value;
 
-pub use external::{Answers, Callee, ExternalCall};
+pub use external::{Answers, Callee, Datum, ExternalCall};
+pub use functions::is_builtin;
 pub use template::Template;
 pub use trace::{Traced, trace};
 

@@ -1,6 +1,7 @@
 //! The engine on a broker, a journal and a store in memory, in virtual time; the committer runs
 //! when the test says so.
 
+use super::sql::Datum;
 use super::*;
 use crate::actions::{Action, ActionContext, ActionError, Failure};
 use crate::broker::log::Committer;
@@ -79,11 +80,11 @@ impl Functions for Host {
         name == "double"
     }
 
-    async fn call(&self, call: &sql::ExternalCall) -> Result<Option<Vec<u8>>, String> {
-        let argument = call.arguments[0].clone().unwrap_or_default();
+    async fn call(&self, call: &sql::ExternalCall) -> Result<Datum, String> {
+        let Datum::Json(argument) = &call.arguments[0] else { return Err("no JSON".to_owned()) };
         match (call.name(), argument.parse::<f64>()) {
-            ("double", Ok(number)) => Ok(Some((number * 2.0).to_string().into_bytes())),
-            ("get_thing_shadow", _) => Ok(Some(br#"{"state":{"on":true}}"#.to_vec())),
+            ("double", Ok(number)) => Ok(Datum::Json((number * 2.0).to_string())),
+            ("get_thing_shadow", _) => Ok(Datum::Json(r#"{"state":{"on":true}}"#.to_owned())),
             _ => Err("no number".to_owned()),
         }
     }

@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod authorizer;
 pub mod enhanced_authorizer;
 pub mod rule_action;
+pub mod rule_function;
 
 use crate::bindings::host::types::Endpoint;
 use http::HeaderMap;

@@ -6,6 +6,7 @@ use gnomon_core::actions::Failure;
 use gnomon_core::adapter::HttpRequest;
 use gnomon_core::auth::{AuthorizerRequest, Credentials};
 use gnomon_core::ids::ClientId;
+use gnomon_core::rules::sql::Datum;
 use serde_json::json;
 
 #[tokio::test]
@@ -140,4 +141,44 @@ async fn a_plugin_is_found_by_name_and_by_what_it_handles() {
     let status = host.plugins.list();
     assert_eq!(status[0].handlers, ["rule-action", "authorizer", "http-handler"]);
     assert_eq!(status[0].version, "0.1.0");
+}
+
+async fn functions() -> Option<Host> {
+    let path = guest("functions")?;
+    Some(Host::load(&[("functions", path.parent().unwrap(), json!({}))]).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_function_takes_and_gives_every_kind_of_value() {
+    let Some(host) = functions().await else { return };
+    let functions = host.plugins.function("FIRST").unwrap();
+    for value in [
+        Datum::Undefined,
+        Datum::Json(r#"{"a":[1,null,"é"]}"#.into()),
+        Datum::Json("-0.5".into()),
+        Datum::Bytes(Bytes::from_static(b"\xff\0")),
+    ] {
+        let got = functions.call("First", std::slice::from_ref(&value)).await;
+        assert_eq!(got, Ok(value));
+    }
+    assert_eq!(functions.call("first", &[]).await, Ok(Datum::Undefined));
+    assert_eq!(functions.call("refuse", &[]).await, Err("plugin functions: no".into()));
+    let error = functions.call("other", &[]).await.unwrap_err();
+    assert_eq!(error, "plugin functions has no function other");
+}
+
+#[tokio::test]
+async fn a_function_that_crashes_fails_its_call_and_no_other() {
+    let Some(host) = functions().await else { return };
+    let functions = host.plugins.function("first").unwrap();
+    for (name, expected) in [
+        ("crash", "plugin functions: wasm trap: wasm `unreachable` instruction executed"),
+        ("spin", "plugin functions: used more than 50 ms of CPU time in one call"),
+    ] {
+        let error = functions.call(name, &[]).await.unwrap_err();
+        assert_eq!(error, expected);
+        let seven = Datum::Json("7".into());
+        assert_eq!(functions.call("first", std::slice::from_ref(&seven)).await, Ok(seven));
+    }
+    assert!(functions.call("swell", &[]).await.is_err());
 }

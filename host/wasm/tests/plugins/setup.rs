@@ -30,7 +30,7 @@ pub fn guest(name: &str) -> Option<PathBuf> {
         if !cargo_gnomon::is_target_installed(&workspace).unwrap() {
             return None;
         }
-        let names = ["probe", "webhook", "jwt-authorizer", "http-ingest"];
+        let names = ["probe", "functions", "webhook", "jwt-authorizer", "http-ingest", "geo"];
         let built = cargo_gnomon::build(&workspace, &names, &mut |_| {}).unwrap();
         Some(built[0].folder.parent().unwrap().to_owned())
     });

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use gnomon_core::actions::Failure;
 use gnomon_core::adapter::HttpRequest;
 use gnomon_core::auth::{AuthorizerRequest, Credentials};
+use gnomon_core::rules::sql::Datum;
 use serde_json::json;
 
 async fn load(origin: &str) -> Option<Host> {
@@ -100,4 +101,22 @@ async fn jwt_authorizer_checks_an_rsa_signature_within_its_deadline() {
     let answer = authorizer.authorize(&request(&forged)).await;
     assert!(answer.is_err() || answer.is_ok_and(|answer| !answer.is_authenticated));
     assert_eq!(host.metrics.plugin_traps.get(), 0);
+}
+
+#[tokio::test]
+async fn rules_can_ask_for_distances_and_areas() {
+    let Some(path) = guest("geo") else { return };
+    let folder = path.parent().unwrap();
+    let config = json!({ "config": { "areas": { "depot": [[0, 0], [2, 0], [2, 2], [0, 2]] } } });
+    let host = Host::load(&[("geo", folder, config.clone())]).await.unwrap();
+    let geo = host.plugins.functions(&plugin_name("geo")).unwrap();
+    let json = |text: &str| Datum::Json(text.into());
+    let depot = [json("1"), json("1"), json("\"depot\"")];
+    assert_eq!(geo.call("geo_within", &depot).await, Ok(json("true")));
+    let nowhere = [json("1"), json("1"), Datum::Undefined];
+    assert_eq!(geo.call("geo_within", &nowhere).await, Ok(Datum::Undefined));
+    // A function has one plugin.
+    let twice = [("geo", folder, config.clone()), ("geo2", folder, config)];
+    let error = Host::load(&twice).await.err().unwrap().to_string();
+    assert_eq!(error, "plugin geo2: declares a function geo_distance, as plugin geo does");
 }

@@ -5,6 +5,7 @@
 
 use super::value::Value;
 use super::{EXTERNAL_CALLS_MAX, EvaluationError};
+use bytes::Bytes;
 
 /// Whom an expression calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +23,42 @@ pub enum Callee {
     Custom(String),
 }
 
+/// A value on its way to a function, or back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Datum {
+    /// No value.
+    Undefined,
+    /// JSON text.
+    Json(String),
+    /// A payload that is no JSON.
+    Bytes(Bytes),
+}
+
+impl Datum {
+    pub(super) fn of(value: &Value) -> Self {
+        match value {
+            Value::Bytes(bytes) => Self::Bytes(bytes.clone()),
+            value => value.to_json().map_or(Self::Undefined, Self::Json),
+        }
+    }
+
+    fn into_value(self) -> Result<Value, String> {
+        match self {
+            Self::Undefined => Ok(Value::Undefined),
+            Self::Json(json) => Value::from_json(json.as_bytes(), super::Version::V2016)
+                .ok_or_else(|| "the answer is no JSON, or nested too deep".to_owned()),
+            Self::Bytes(bytes) => Ok(Value::Bytes(bytes)),
+        }
+    }
+}
+
 /// One call that an evaluation needs the answer of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalCall {
     /// Whom.
     pub callee: Callee,
-    /// JSON texts; `None` is Undefined. Bytes are a text in base64.
-    pub arguments: Vec<Option<String>>,
+    /// With what.
+    pub arguments: Vec<Datum>,
 }
 
 impl ExternalCall {
@@ -52,16 +82,11 @@ impl Answers {
     /// No answers: every call is needed.
     pub const NONE: Self = Self(Vec::new());
 
-    /// Adds an answer: JSON text, `None` for Undefined, or why there is none.
+    /// Adds an answer, or why there is none.
     ///
     /// What is no JSON or too deep is a failure of the function.
-    pub fn add(&mut self, call: ExternalCall, answer: Result<Option<Vec<u8>>, String>) {
-        let answer = answer.and_then(|json| match json {
-            None => Ok(Value::Undefined),
-            Some(json) => Value::from_json(&json, super::Version::V2016)
-                .ok_or_else(|| "the answer is no JSON, or nested too deep".to_owned()),
-        });
-        self.0.push((call, answer));
+    pub fn add(&mut self, call: ExternalCall, answer: Result<Datum, String>) {
+        self.0.push((call, answer.and_then(Datum::into_value)));
     }
 
     pub(super) fn find(&self, call: ExternalCall) -> Result<&Value, EvaluationError> {

@@ -75,6 +75,11 @@ enum Body {
 
 type Arguments<'a> = &'a [Cow<'a, Value>];
 
+/// Whether the language itself has a function of this name; case does not matter.
+pub fn is_builtin(name: &str) -> bool {
+    find(name).is_some()
+}
+
 /// The function with this name.
 pub(super) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|function| function.name.eq_ignore_ascii_case(name))

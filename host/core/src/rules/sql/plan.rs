@@ -7,7 +7,7 @@
 
 use super::ast::{Binary, Expr, Item, Kind, Query, Select, SyntaxError, Tree, Type, Unary};
 use super::document::{Document, Paths};
-use super::external::{Callee, ExternalCall};
+use super::external::{Callee, Datum, ExternalCall};
 use super::functions::{self, Function, Needs};
 use super::output::{self, Output};
 use super::pattern::PatternCall;
@@ -544,7 +544,7 @@ impl Node {
             Self::Pattern(call) => call.evaluate(scope)?,
             Self::External(callee, arguments) => {
                 let arguments = evaluate_all(arguments, scope)?;
-                let arguments = arguments.iter().map(|argument| argument.to_json()).collect();
+                let arguments = arguments.iter().map(|argument| Datum::of(argument)).collect();
                 let call = ExternalCall { callee: callee.clone(), arguments };
                 return frame.input.answers.find(call).map(Cow::Borrowed);
             }

@@ -269,8 +269,8 @@ fn the_trace_has_every_part_and_its_value() {
 }
 
 fn call(callee: Callee, arguments: &[Option<&str>]) -> ExternalCall {
-    let arguments = arguments.iter().map(|it| it.map(str::to_owned)).collect();
-    ExternalCall { callee, arguments }
+    let datum = |json: &Option<&str>| json.map_or(Datum::Undefined, |it| Datum::Json(it.into()));
+    ExternalCall { callee, arguments: arguments.iter().map(datum).collect() }
 }
 
 #[test]
@@ -293,9 +293,9 @@ fn what_only_the_host_knows_is_asked_for_and_evaluated_again() {
     let undefined = call(Callee::Custom("double".into()), &[None]);
     let mut answers = Answers::default();
     for (needed, answer) in [
-        (double, Ok(Some(b"63".to_vec()))),
-        (shadow, Ok(Some(br#"{"state":{"on":true}}"#.to_vec()))),
-        (undefined.clone(), Ok(None)),
+        (double, Ok(Datum::Json("63".into()))),
+        (shadow, Ok(Datum::Json(r#"{"state":{"on":true}}"#.into()))),
+        (undefined.clone(), Ok(Datum::Undefined)),
     ] {
         assert_eq!(run(sql, &answers), Err(EvaluationError::Needs(Box::new(needed.clone()))));
         answers.add(needed, answer);
@@ -309,9 +309,20 @@ fn what_only_the_host_knows_is_asked_for_and_evaluated_again() {
         run("SELECT get_or_default(double(nothing), 5) AS x", &failed).unwrap().unwrap(),
         r#"{"x":5}"#
     );
+    let mut bytes = Answers::default();
+    let echo = ExternalCall {
+        callee: Callee::Custom("echo".into()),
+        arguments: vec![Datum::Bytes("\u{1}".into())],
+    };
+    bytes.add(echo, Ok(Datum::Bytes("\u{2}".into())));
+    let binary = Message { payload: "\u{1}".into(), ..message.clone() };
+    let statement = Statement::parse_version("SELECT echo(*) AS e", Version::V2016).unwrap();
+    let now = Timestamp::from_millis(0);
+    let input = Input { message: &binary, now, random: &random, account: "1", answers: &bytes };
+    assert_eq!(evaluate(&statement, &input).unwrap().unwrap(), r#"{"e":"Ag=="}"#);
     let mut full = Answers::default();
     for n in 0..EXTERNAL_CALLS_MAX {
-        full.add(call(Callee::Lambda, &[Some(&n.to_string())]), Ok(None));
+        full.add(call(Callee::Lambda, &[Some(&n.to_string())]), Ok(Datum::Undefined));
     }
     let error = run("SELECT double(nothing) AS x", &full).unwrap_err();
     assert_eq!(error.to_string(), "function double: a message may make at most 16 such calls");
