@@ -27,7 +27,7 @@ pub use runner::{HOPS_MAX, REPUBLISHED_MAX};
 
 use crate::actions::Actions;
 use crate::actions::definition::{ActionDefinition, ActionDefinitionError, Target};
-use crate::broker::log::{Entry as LogEntry, SpoolSize, removal};
+use crate::broker::log::SpoolSize;
 use crate::broker::{Broker, Receiver};
 use crate::ids::RuleName;
 use crate::limits::Limits;
@@ -39,7 +39,6 @@ use crate::storage::{Expect, Key, Revision, Storage, StoreError};
 use crate::time::{Clock, Timestamp};
 use crate::topic::TopicFilter;
 use functions::Functions;
-use job::{Job, Letter};
 use lane::{Lane, Purge};
 use params::Params;
 use record::StoredRule;
@@ -173,11 +172,13 @@ pub enum RuleError {
     #[error("the rule could not be written")]
     Store(#[source] StoreError),
     /// `ConflictException`. Not all dead letters could be tried again; the rest is still there.
-    #[error("{taken} dead letters are tried again, the rest is not: {reason}")]
+    #[error("{taken} dead letters are tried again, {left} stay: {reason}")]
     Replay {
         /// How many are.
         taken: u64,
-        /// Why the next one is not.
+        /// How many are not.
+        left: u64,
+        /// Why one of these is not.
         reason: String,
     },
     /// `ServiceUnavailableException`. The host is shutting down.
@@ -346,98 +347,6 @@ impl Engine {
             dead_letters: lanes.dead.waiting(),
             last_failure: runner.last_failure(),
         })
-    }
-
-    /// At most `limit` dead letters of a rule behind the one with the id `after`, oldest first.
-    ///
-    /// # Errors
-    /// [`RuleError::NotFound`], [`RuleError::Store`], or an id that is none.
-    pub async fn dead_letters(
-        &self,
-        name: &RuleName,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, RuleError> {
-        let runner = self.0.runner(name)?;
-        let after = after.map(letter_id).transpose()?;
-        // The batch of the last one may have more.
-        let mut behind = after.map_or(0, |(batch, _)| batch.saturating_sub(1));
-        let mut letters = Vec::new();
-        loop {
-            let page = runner.lanes.dead.page(behind).await.map_err(RuleError::Store)?;
-            let Some(last) = page.last() else { return Ok(letters) };
-            behind = last.number;
-            for batch in &page {
-                for (index, record) in batch.records.iter().enumerate() {
-                    if after.is_some_and(|after| (batch.number, index) <= after) {
-                        continue;
-                    }
-                    if letters.len() == limit {
-                        return Ok(letters);
-                    }
-                    match DeadLetter::read(batch.number, index, record) {
-                        Ok(letter) => letters.push(letter),
-                        Err(error) => tracing::error!(rule = %name, error, "damaged dead letter"),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Has all dead letters of a rule tried again by what they failed in; returns how many. Those
-    /// for which there is no room stay.
-    ///
-    /// # Errors
-    /// As for [`Engine::dead_letters`].
-    pub async fn replay_dead_letters(&self, name: &RuleName) -> Result<u64, RuleError> {
-        self.take_dead_letters(name, true).await
-    }
-
-    /// Removes all dead letters of a rule; returns how many.
-    ///
-    /// # Errors
-    /// As for [`Engine::dead_letters`].
-    pub async fn delete_dead_letters(&self, name: &RuleName) -> Result<u64, RuleError> {
-        self.take_dead_letters(name, false).await
-    }
-
-    async fn take_dead_letters(&self, name: &RuleName, again: bool) -> Result<u64, RuleError> {
-        let runner = self.0.runner(name)?;
-        let _alone = runner.lanes.dead.taking.lock().await;
-        // All of them first: what is tried again may fail again meanwhile, and is not taken twice.
-        let mut batches = Vec::new();
-        let mut behind = 0;
-        loop {
-            let page = runner.lanes.dead.page(behind).await.map_err(RuleError::Store)?;
-            let Some(last) = page.last() else { break };
-            behind = last.number;
-            batches.extend(page);
-        }
-        let log = self.0.ports.broker.log();
-        let mut taken = 0;
-        for batch in batches.into_iter().filter(|batch| !batch.records.is_empty()) {
-            let mut spooled = Vec::new();
-            for record in batch.records.iter().filter(|_| again) {
-                match runner.replayed(record) {
-                    Ok(record) => spooled.push(record),
-                    Err(reason) => {
-                        runner.give_back(&spooled);
-                        return Err(RuleError::Replay { taken, reason });
-                    }
-                }
-            }
-            // Removed and tried again in one commit: neither lost nor there twice.
-            let documents = vec![removal(runner.lanes.dead.spool_name(), batch.number)];
-            let position = log.append(LogEntry { spooled, documents, ..LogEntry::default() });
-            let n = batch.records.len() as u64;
-            let bytes = batch.records.iter().map(|record| record.len() as u64).sum();
-            runner.lanes.dead.forget(n, bytes);
-            taken += n;
-            if !log.wait(position).await {
-                return Err(RuleError::Stopped);
-            }
-        }
-        Ok(taken)
     }
 
     /// What a statement makes of a message, with the value of every part of it on request.
@@ -837,47 +746,6 @@ impl Program {
         let steps = definition.actions.iter().map(step).collect::<Result<_, _>>()?;
         let error_step = definition.error_action.as_ref().map(step).transpose()?;
         Ok(Self { statement, steps, error_step })
-    }
-}
-
-/// `BATCH-INDEX`
-fn letter_id(text: &str) -> Result<(u64, usize), RuleError> {
-    let parsed = text
-        .split_once('-')
-        .and_then(|(batch, index)| Some((batch.parse().ok()?, index.parse().ok()?)));
-    parsed.ok_or_else(|| RuleError::Invalid(format!("{text:.40} is no id of a dead letter")))
-}
-
-impl Runner {
-    /// A dead letter as a record for the lane that it failed in.
-    fn replayed(&self, record: &[u8]) -> Result<crate::broker::log::Spooled, String> {
-        let Letter { part, job, .. } = Letter::decode(record)?;
-        let mut job = Job::decode(&job)?;
-        // It has its time once more.
-        let message = crate::message::Message {
-            received_at: self.ports.clock.wall(),
-            ..crate::message::Message::clone(&job.original)
-        };
-        job.original = Arc::new(message);
-        let lane = match part {
-            Part::Action(index) => self.lanes.action(index),
-            Part::Error => Some(self.lanes.error.clone()),
-            Part::Evaluation => Some(self.lanes.evaluation.clone()),
-        };
-        let lane = lane.ok_or_else(|| "the rule has no such action any more".to_owned())?;
-        lane.spool(job.encode()).map_err(str::to_owned)
-    }
-
-    /// Room that was taken and is not used.
-    fn give_back(&self, spooled: &[crate::broker::log::Spooled]) {
-        let lanes = self.lanes.actions().clone();
-        for spooled in spooled {
-            let name = spooled.spool.name();
-            let all = lanes.iter().chain([&self.lanes.error, &self.lanes.evaluation]);
-            for lane in all.filter(|lane| lane.spool_name() == name) {
-                lane.give_back(1, spooled.record.len() as u64);
-            }
-        }
     }
 }
 

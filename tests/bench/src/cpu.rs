@@ -32,6 +32,11 @@ impl Rate {
         }
     }
 
+    /// Runs so far.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
     /// Runs per CPU second.
     pub fn per_second(&self) -> f64 {
         self.runs as f64 / self.cpu.as_secs_f64()

@@ -3,9 +3,10 @@
 //! In: what to measure, and for how long. Out: tables for people, or `--json` for programs.
 //! Asserts no times: figures of different machines do not compare, a ratio within one run does.
 //! Reading order: `broker`, `connections` and `durable` (with `load`, and `process`, the brokers),
-//! `soak`, `matching`, `rules`, `shadow`, `shadows`, `wasm`; `disk` is what the durable ones are
+//! `soak`, `matching`, `rules` (with `among`), `shadow`, `shadows`, `wasm`; `disk` is what the durable ones are
 //! compared with, `table` prints.
 
+mod among;
 mod broker;
 mod connections;
 mod cpu;
@@ -77,7 +78,8 @@ enum What {
     Durable,
     /// Finding what matches among 100,000 subscriptions and retained messages.
     Matching,
-    /// Evaluations of Rules SQL per CPU second, beside native code.
+    /// Evaluations of Rules SQL per CPU second, and messages among up to 10,000 rules, beside native
+    /// code.
     Rules,
     /// Durable shadow updates per second, beside redb's and the disk's own rate.
     Shadow,
@@ -146,6 +148,7 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
     }
     if is_asked(What::Rules) {
         tables.push(rules::measure(measured)?);
+        tables.push(among::measure(measured)?);
     }
     if is_asked(What::Shadow) {
         tables.push(shadow::measure(measured, &folder()?)?);

@@ -5,7 +5,10 @@
 //! Bound: `Limits::dead_letters`, `dead_letter_bytes`; what is beyond them is lost, and counted.
 
 use super::job::{Job, Letter, Part};
-use crate::broker::log::{Batch, Log, Spool, SpoolSize, Spooled};
+use super::runner::Runner;
+use super::{Engine, RuleError};
+use crate::broker::log::{Batch, Entry, Log, Spool, SpoolSize, Spooled, removal};
+use crate::ids::RuleName;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::storage::StoreError;
@@ -86,11 +89,30 @@ impl DeadLetters {
     }
 
     /// Some batches behind the one with this number; none at the end.
-    pub async fn page(self: &Arc<Self>, after: u64) -> Result<Vec<Batch>, StoreError> {
+    async fn page(self: &Arc<Self>, after: u64) -> Result<Vec<Batch>, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.readers().push_back(answer);
         self.log.read_spool(self.clone(), after);
         answered.await.unwrap_or_else(|error| Err(StoreError::Unavailable(Arc::new(error))))
+    }
+
+    /// All batches that can be read. What fails again meanwhile is not among them.
+    async fn all(self: &Arc<Self>) -> Result<Vec<Batch>, RuleError> {
+        let mut batches = Vec::new();
+        let mut behind = 0;
+        loop {
+            let page = self.page(behind).await.map_err(RuleError::Store)?;
+            let Some(last) = page.last() else { return Ok(batches) };
+            behind = last.number;
+            batches.extend(page.into_iter().filter(|batch| !batch.records.is_empty()));
+        }
+    }
+
+    /// A letter that stays, in another batch.
+    fn keep(self: &Arc<Self>, record: Bytes) -> Spooled {
+        self.letters.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(record.len() as u64, Ordering::Relaxed);
+        Spooled { spool: self.clone(), record }
     }
 
     /// Letters are gone.
@@ -111,6 +133,132 @@ impl DeadLetter {
         let id = format!("{batch}-{index}");
         Ok(Self { id, part, failed_at, reason, message: original, result })
     }
+}
+
+impl Engine {
+    /// At most `limit` dead letters of a rule behind the one with the id `after`, oldest first.
+    ///
+    /// # Errors
+    /// [`RuleError::NotFound`], [`RuleError::Store`], or an id that is none.
+    pub async fn dead_letters(
+        &self,
+        name: &RuleName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, RuleError> {
+        let runner = self.0.runner(name)?;
+        let after = after.map(letter_id).transpose()?;
+        // The batch of the last one may have more.
+        let mut behind = after.map_or(0, |(batch, _)| batch.saturating_sub(1));
+        let mut letters = Vec::new();
+        loop {
+            let page = runner.lanes.dead.page(behind).await.map_err(RuleError::Store)?;
+            let Some(last) = page.last() else { return Ok(letters) };
+            behind = last.number;
+            for batch in &page {
+                for (index, record) in batch.records.iter().enumerate() {
+                    if after.is_some_and(|after| (batch.number, index) <= after) {
+                        continue;
+                    }
+                    if letters.len() == limit {
+                        return Ok(letters);
+                    }
+                    match DeadLetter::read(batch.number, index, record) {
+                        Ok(letter) => letters.push(letter),
+                        Err(error) => tracing::error!(rule = %name, error, "damaged dead letter"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has all dead letters of a rule tried again by what they failed in; returns how many.
+    ///
+    /// # Errors
+    /// As for [`Engine::dead_letters`]; [`RuleError::Replay`] when some cannot be: there is no room, or
+    /// the action is gone. Those stay.
+    pub async fn replay_dead_letters(&self, name: &RuleName) -> Result<u64, RuleError> {
+        let runner = self.0.runner(name)?;
+        let _alone = runner.lanes.dead.taking.lock().await;
+        let (mut taken, mut left, mut why) = (0, 0, None);
+        for batch in runner.lanes.dead.all().await? {
+            let (mut spooled, mut kept) = (Vec::new(), Vec::new());
+            for record in &batch.records {
+                match runner.replayed(record) {
+                    Ok(record) => spooled.push(record),
+                    Err(reason) => {
+                        kept.push(record.clone());
+                        why = Some(reason);
+                    }
+                }
+            }
+            left += kept.len() as u64;
+            if spooled.is_empty() {
+                continue;
+            }
+            taken += spooled.len() as u64;
+            let kept = kept.into_iter().map(|record| runner.lanes.dead.keep(record));
+            spooled.extend(kept);
+            runner.replace_letters(&batch, spooled).await?;
+        }
+        match why {
+            Some(reason) => Err(RuleError::Replay { taken, left, reason }),
+            None => Ok(taken),
+        }
+    }
+
+    /// Removes all dead letters of a rule; returns how many.
+    ///
+    /// # Errors
+    /// As for [`Engine::dead_letters`].
+    pub async fn delete_dead_letters(&self, name: &RuleName) -> Result<u64, RuleError> {
+        let runner = self.0.runner(name)?;
+        let _alone = runner.lanes.dead.taking.lock().await;
+        let mut taken = 0;
+        for batch in runner.lanes.dead.all().await? {
+            taken += batch.records.len() as u64;
+            runner.replace_letters(&batch, Vec::new()).await?;
+        }
+        Ok(taken)
+    }
+}
+
+impl Runner {
+    /// Removes a batch of letters, and puts something in its place in the same commit: what is in it is
+    /// neither lost nor there twice.
+    async fn replace_letters(&self, batch: &Batch, spooled: Vec<Spooled>) -> Result<(), RuleError> {
+        let dead = &self.lanes.dead;
+        let documents = vec![removal(dead.spool_name(), batch.number)];
+        let log = self.ports.broker.log();
+        let position = log.append(Entry { spooled, documents, ..Entry::default() });
+        let bytes = batch.records.iter().map(|record| record.len() as u64).sum();
+        dead.forget(batch.records.len() as u64, bytes);
+        if log.wait(position).await { Ok(()) } else { Err(RuleError::Stopped) }
+    }
+
+    /// A dead letter as a record for the lane that it failed in.
+    fn replayed(&self, record: &[u8]) -> Result<Spooled, String> {
+        let Letter { part, job, .. } = Letter::decode(record)?;
+        // It has its time once more.
+        let job = Job { since: self.ports.clock.wall(), ..Job::decode(&job)? };
+        let lane = match part {
+            Part::Action(index) => self.lanes.action(index),
+            Part::Error => Some(self.lanes.error.clone()),
+            Part::Evaluation => Some(self.lanes.evaluation.clone()),
+        };
+        let is_there = part == Part::Evaluation || self.program().step(part).is_some();
+        let lane = lane.filter(|_| is_there);
+        let lane = lane.ok_or_else(|| format!("the rule has no {part} any more"))?;
+        lane.spool(job.encode()).map_err(str::to_owned)
+    }
+}
+
+/// `BATCH-INDEX`
+fn letter_id(text: &str) -> Result<(u64, usize), RuleError> {
+    let parsed = text
+        .split_once('-')
+        .and_then(|(batch, index)| Some((batch.parse().ok()?, index.parse().ok()?)));
+    parsed.ok_or_else(|| RuleError::Invalid(format!("{text:.40} is no id of a dead letter")))
 }
 
 impl Spool for DeadLetters {

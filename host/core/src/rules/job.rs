@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The first byte of a record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One message for one action.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Job {
     pub result: Option<Bytes>,
     /// The action's parameters when they have templates, filled in.
     pub params: Option<Arc<str>>,
+    /// When it began to wait: it is tried for so long from then on.
+    pub since: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +33,7 @@ struct JobRecord<'a> {
     #[serde(with = "serde_bytes", borrow)]
     result: Option<&'a [u8]>,
     params: Option<&'a str>,
+    since_ms: u64,
 }
 
 /// What of a rule a message is for.
@@ -74,12 +77,19 @@ struct LetterRecord<'a> {
 }
 
 impl Job {
+    /// A message that is still to be evaluated.
+    pub fn of(original: &Arc<Message>) -> Self {
+        let since = original.received_at;
+        Self { original: original.clone(), result: None, params: None, since }
+    }
+
     pub fn encode(&self) -> Bytes {
         encode(&JobRecord {
             original: (&*self.original).into(),
             hops: self.original.hops,
             result: self.result.as_deref(),
             params: self.params.as_deref(),
+            since_ms: self.since.as_millis(),
         })
     }
 
@@ -91,6 +101,7 @@ impl Job {
             original: Arc::new(original),
             result: record.result.map(Bytes::copy_from_slice),
             params: record.params.map(Into::into),
+            since: Timestamp::from_millis(record.since_ms),
         })
     }
 
@@ -151,13 +162,15 @@ mod tests {
         let topic = TopicName::parse("a/b").unwrap();
         let original = Message::new(topic, "payload", Arc::default(), Timestamp::from_millis(7));
         let original = Arc::new(Message { hops: 3, ..original });
-        let job = Job { original, result: Some("result".into()), params: Some("{}".into()) };
+        let since = Timestamp::from_millis(8);
+        let job = Job { original, result: Some("result".into()), params: Some("{}".into()), since };
         let read = Job::decode(&job.encode()).unwrap();
         assert_eq!((read.original.hops, &*read.original.payload), (3, &b"payload"[..]));
         assert_eq!(
             (read.result.as_deref(), read.params.as_deref()),
             (Some(&b"result"[..]), Some("{}"))
         );
+        assert_eq!(read.since, since);
         let letter = Letter {
             part: Part::Action(1),
             failed_at: Timestamp::from_millis(9),
@@ -171,7 +184,7 @@ mod tests {
         );
         assert_eq!(read.job, letter.job);
         assert!(Job::decode(b"").is_err());
-        assert!(Job::decode(b"\x02").unwrap_err().contains("version Some(2)"));
-        assert!(Job::decode(b"\x01\xff").is_err());
+        assert!(Job::decode(b"\x01").unwrap_err().contains("version Some(1)"));
+        assert!(Job::decode(b"\x02\xff").is_err());
     }
 }

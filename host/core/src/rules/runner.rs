@@ -237,7 +237,7 @@ impl Runner {
             Ok(None) => return Ok(kept),
             Err(EvaluationError::Needs(call)) => return Err(call),
             Err(error) => {
-                let job = Job { original: original.clone(), result: None, params: None };
+                let job = Job::of(original);
                 self.ports.metrics.rules_failed.increment();
                 self.fail(&program, Part::Evaluation, &job, &error.to_string(), &mut kept, wakes);
                 return Ok(kept);
@@ -255,7 +255,7 @@ impl Runner {
                 Prepared::Job(params) => params.clone(),
                 _ => None,
             };
-            let job = Job { original: original.clone(), result: Some(result.clone()), params };
+            let job = Job { result: Some(result.clone()), params, ..Job::of(original) };
             let done = match prepared {
                 Prepared::Republish(republish) => {
                     self.republish(&republish, original, result.clone(), &mut kept, wakes)
@@ -410,7 +410,8 @@ impl Runner {
             }
         };
         let result = Some(Bytes::from(message.to_string()));
-        Ok(Job { original: original.clone(), result, params })
+        // Its time begins now: the failed action may have used up the message's.
+        Ok(Job { result, params, since: self.ports.clock.wall(), ..Job::of(original) })
     }
 
     /// Hands a job to the error action; false when it is lost to it.
@@ -557,7 +558,7 @@ impl Inbox for RuleInbox {
         runner.ports.metrics.rules_matched.increment();
         runner.run(message, &Answers::NONE, wakes).unwrap_or_else(|_| {
             // A worker asks the host and evaluates again.
-            let job = Job { original: message.clone(), result: None, params: None };
+            let job = Job::of(message);
             let mut kept = Kept::default();
             match runner.lanes.evaluation.spool(job.encode()) {
                 Ok(spooled) => kept.spooled.push(spooled),

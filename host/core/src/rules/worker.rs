@@ -14,6 +14,7 @@ use super::sql::Answers;
 use crate::actions::definition::Target;
 use crate::actions::{ActionContext, ActionError};
 use crate::broker::{Kept, Wakes};
+use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -168,8 +169,7 @@ impl Worker {
         let mut done = Vec::new();
         let mut again = Vec::new();
         for (mut pending, verdict) in group.into_iter().zip(verdicts) {
-            let age_ms =
-                now.as_millis().saturating_sub(pending.job.original.received_at.as_millis());
+            let ms_since = |then: Timestamp| now.as_millis().saturating_sub(then.as_millis());
             // When a whole batch crashed it is not known which message it was.
             let is_own = match &verdict {
                 Verdict::Again(_) => !is_away,
@@ -177,12 +177,12 @@ impl Worker {
                 _ => false,
             };
             pending.tries += u32::from(is_own);
-            let is_over = age_ms > retry_ms || pending.tries >= TRIES_MAX;
+            let is_over = ms_since(pending.job.since) > retry_ms || pending.tries >= TRIES_MAX;
             match verdict {
                 Verdict::Done => {
                     ports.metrics.actions_succeeded.increment();
                     counters.succeeded.increment();
-                    counters.latency_ms.add(age_ms);
+                    counters.latency_ms.add(ms_since(pending.job.original.received_at));
                     done.push(pending.taken);
                 }
                 Verdict::Again(reason) | Verdict::Crashed(reason) if !is_over => {

@@ -335,6 +335,45 @@ async fn a_letter_that_fails_again_is_replayed_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_letter_whose_action_is_gone_stays_and_holds_up_no_other() {
+    let bench = Bench::new().await;
+    bench.plugins.answer("log", [permanent("no")]);
+    bench.plugins.answer("other", [permanent("no")]);
+    bench.engine.create(name("all"), with(&["log", "other"], None)).await.unwrap();
+    bench.publish("a", "1");
+    bench.settle(1).await;
+    bench.engine.replace(name("all"), with(&["log"], None)).await.unwrap();
+    bench.plugins.calls.lock().unwrap().clear();
+    let all = name("all");
+    for taken in [1, 0] {
+        let (replayed, ()) = tokio::join!(bench.engine.replay_dead_letters(&all), bench.settle(1));
+        let told = replayed.unwrap_err().to_string();
+        let expected = format!(
+            "{taken} dead letters are tried again, 1 stay: the rule has no action 1 any more"
+        );
+        assert_eq!(told, expected);
+        assert_eq!(bench.figures("all").dead_letters, 1);
+    }
+    assert_eq!(bench.calls().await, ["all 1"]);
+    let bench = bench.crash().await;
+    assert_eq!(bench.figures("all").dead_letters, 1);
+    let (deleted, ()) = tokio::join!(bench.engine.delete_dead_letters(&all), bench.settle(1));
+    assert_eq!(deleted.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_action_that_is_away_has_its_own_time() {
+    let bench = Bench::with(Limits { action_retry_s: 5, ..Limits::default() }).await;
+    bench.plugins.answer("log", (0..1_000).map(|_| away()));
+    bench.plugins.answer("other", [away(), away()]);
+    bench.engine.create(name("all"), with(&["log"], Some("other"))).await.unwrap();
+    bench.publish("a", "1");
+    bench.settle(15).await;
+    assert_eq!(bench.figures("all").dead_letters, 0);
+    assert_eq!(bench.sizes("other").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_action_that_fails_leaves_a_dead_letter() {
     let bench = Bench::new().await;
     bench.plugins.answer("log", [permanent("no")]);
