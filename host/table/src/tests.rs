@@ -156,6 +156,24 @@ async fn what_cannot_be_a_row_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_devices_send_is_never_sql() {
+    let bed = Bed::new();
+    let tables = bed.open();
+    let hostile = r#"x"; DROP TABLE readings; --"#;
+    let row = serde_json::json!({ hostile: hostile, "'": "'); DELETE FROM readings; --" });
+    let row = row.to_string();
+    assert_eq!(insert(&tables, READINGS, &[(0, &row), (1, &row)]).await, Ok(Vec::new()));
+    let sql = r#"SELECT count(*), max("'"), max("x""; DROP TABLE readings; --") FROM readings"#;
+    let expected = format!("2 '); DELETE FROM readings; -- {hostile}");
+    assert_eq!(ask(&tables, sql).await.unwrap(), expected);
+    let params = serde_json::json!({ "tableName": hostile }).to_string();
+    assert!(insert(&tables, &params, &[(2, "1")]).await.is_err());
+    let parameter = vec![Cell::Text("' OR 1 = 1 --".to_owned())];
+    let sql = r#"SELECT * FROM readings WHERE "'" = ?1"#;
+    assert_eq!(tables.query(sql, parameter, 10).await.unwrap().rows.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn there_are_only_so_many_tables() {
     let mut bed = Bed::new();
     bed.limits.tables = 1;

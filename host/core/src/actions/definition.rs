@@ -2,7 +2,7 @@
 //!
 //! In: its JSON. Out: what is done with which parameters. AWS addresses a function of
 //! the user's own as `{"lambda": {"functionArn": "arn:…:function:NAME"}}`; here that is the plugin
-//! NAME, and `{"plugin": {"name": NAME, "params": …}}` says the same with parameters.
+//! NAME, and `{"plugin": {"name": NAME, "params": …, "parallel": …}}` says the same with parameters.
 //! Not here: whether the plugin is loaded; templates in parameters (`rules`).
 
 use super::republish::Republish;
@@ -23,7 +23,13 @@ pub struct ActionDefinition {
     pub kind: &'static str,
     /// What it acts on, as the rule names it: the function's ARN or the plugin's name.
     pub resource: Arc<str>,
+    /// Calls at the same time, 1 to [`PARALLEL_MAX`]. With one, messages keep their order; with more,
+    /// those of each client do.
+    pub parallel: usize,
 }
+
+/// Calls of one action at the same time.
+pub const PARALLEL_MAX: usize = 16;
 
 /// Who carries out an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,23 +118,35 @@ fn lambda(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
         .map_err(|source| ActionDefinitionError::Name { kind: KIND, source })?;
     let params = Value::Object(Map::new());
     let target = Target::Plugin(plugin);
-    Ok(ActionDefinition { target, params, kind: "LambdaAction", resource: arn.into() })
+    Ok(ActionDefinition { target, params, kind: "LambdaAction", resource: arn.into(), parallel: 1 })
 }
 
 fn plugin(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
     const KIND: &str = "plugin";
-    let reason = "needs name, a text, may have params, and nothing else";
+    let reason = "needs name, a text, may have params and parallel, a number, and nothing else";
     let error = || ActionDefinitionError::Member { kind: KIND, reason };
-    let members = only_members(body, &["name", "params"]).ok_or_else(error)?;
+    let members = only_members(body, &["name", "params", "parallel"]).ok_or_else(error)?;
     let name = members.get("name").and_then(Value::as_str).ok_or_else(error)?;
     let plugin = PluginName::parse(name)
         .map_err(|source| ActionDefinitionError::Name { kind: KIND, source })?;
     let params = members.get("params").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    let parallel = match members.get("parallel") {
+        None => 1,
+        Some(value) => value
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|n| (1..=PARALLEL_MAX).contains(n))
+            .ok_or(ActionDefinitionError::Member {
+                kind: KIND,
+                reason: "parallel must be a number from 1 to 16",
+            })?,
+    };
     Ok(ActionDefinition {
         target: Target::Plugin(plugin),
         params,
         kind: "PluginAction",
         resource: name.into(),
+        parallel,
     })
 }
 
@@ -141,6 +159,7 @@ fn republish(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
         params: body.clone(),
         kind: "RepublishAction",
         resource: parsed.topic().into(),
+        parallel: 1,
     })
 }
 
@@ -153,6 +172,8 @@ fn table(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
         params: body.clone(),
         kind: "TableAction",
         resource: row.table().into(),
+        // The writer counts on the order.
+        parallel: 1,
     })
 }
 
@@ -180,7 +201,7 @@ mod tests {
     fn parse(json: &str) -> Result<(String, String, &'static str, String), String> {
         let action = ActionDefinition::parse(&serde_json::from_str(json).unwrap())
             .map_err(|error| error.to_string())?;
-        let ActionDefinition { target, params, kind, resource } = action;
+        let ActionDefinition { target, params, kind, resource, .. } = action;
         let plugin = match target {
             Target::Plugin(plugin) => plugin.to_string(),
             Target::Republish => "-".to_owned(),
@@ -218,7 +239,8 @@ mod tests {
         let not_an_action = "an action must be an object with one member, its type; supported are lambda, plugin, republish, table";
         let arn = "action lambda: functionArn must read arn:aws:lambda:<region>:<account>:function:<name>";
         let lambda = "action lambda: needs functionArn, a text, and nothing else";
-        let plugin = "action plugin: needs name, a text, may have params, and nothing else";
+        let plugin = "action plugin: needs name, a text, may have params and parallel, a number, and nothing else";
+        let parallel = "action plugin: parallel must be a number from 1 to 16";
         for (json, expected) in [
             ("1", not_an_action),
             ("{}", not_an_action),
@@ -252,6 +274,9 @@ mod tests {
             ),
             (r#"{"plugin": {"params": {}}}"#, plugin),
             (r#"{"plugin": {"name": "a", "extra": 1}}"#, plugin),
+            (r#"{"plugin": {"name": "a", "parallel": 0}}"#, parallel),
+            (r#"{"plugin": {"name": "a", "parallel": 17}}"#, parallel),
+            (r#"{"plugin": {"name": "a", "parallel": "2"}}"#, parallel),
             (
                 r#"{"plugin": {"name": ""}}"#,
                 "action plugin: plugin name is empty; give 1 to 64 characters",

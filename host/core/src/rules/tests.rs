@@ -57,8 +57,10 @@ impl Action for Plugin {
         let payloads = messages.iter().map(payload).collect();
         let call = Call { plugin: plugin.clone(), context: context.clone(), payloads };
         plugins.calls.lock().unwrap().push(call);
-        if plugin == "hung" {
-            return std::future::pending().await;
+        match plugin.as_str() {
+            "hung" => return std::future::pending().await,
+            "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
+            _ => {}
         }
         let next = plugins.answers.lock().unwrap().get_mut(plugin).and_then(VecDeque::pop_front);
         next.unwrap_or(Ok(Vec::new()))

@@ -4,7 +4,8 @@
 //! together with what follows from what failed.
 //! A call in which nothing succeeded says that the target is away: it is repeated with growing
 //! pauses for as long as `Limits::action_retry_s` allows, and what comes later waits, so that the
-//! action gets its messages in their order. A message that fails beside others that succeed, and
+//! action gets its messages in their order. An action that asks for several calls at a time gets
+//! those of each client in their order. A message that fails beside others that succeed, and
 //! one on which the plugin crashes, is tried [`TRIES_MAX`] times.
 
 use super::job::{Job, Part};
@@ -14,7 +15,9 @@ use super::sql::Answers;
 use crate::actions::definition::Target;
 use crate::actions::{ActionContext, ActionError};
 use crate::broker::{Kept, Wakes};
+use crate::ids::ClientId;
 use crate::time::Timestamp;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -62,17 +65,23 @@ impl Worker {
     /// Until the rule is deleted or the host stops.
     pub async fn run(mut self) {
         loop {
+            let parallel = self.parallel();
             let taken = tokio::select! {
                 biased; // Stop must win over a long queue.
                 // Fails when the rule is gone.
                 _ = self.stop.wait_for(|stop| *stop) => return,
                 // Cancel-safe.
-                taken = self.lane.take(BATCH_MESSAGES_MAX, BATCH_BYTES_MAX) => taken,
+                taken = self.lane.take(BATCH_MESSAGES_MAX * parallel, BATCH_BYTES_MAX * parallel) =>
+                    taken,
             };
-            let mut batch = Vec::with_capacity(taken.len());
+            let mut parts: Vec<Vec<Pending>> = (0..parallel).map(|_| Vec::new()).collect();
             for taken in taken {
                 match Job::decode(&taken.record) {
-                    Ok(job) => batch.push(Pending { taken, job, tries: 0 }),
+                    Ok(job) => {
+                        let client_id = job.original.publisher.client_id.as_ref();
+                        let part = part_of(client_id, parallel);
+                        parts[part].push(Pending { taken, job, tries: 0 });
+                    }
                     Err(error) => {
                         // Written by this host: the file is damaged. Nothing can be made of it.
                         let rule = &self.runner.name;
@@ -82,13 +91,21 @@ impl Worker {
                 }
             }
             if self.part == Part::Evaluation {
-                for pending in batch {
+                for pending in parts.into_iter().flatten() {
                     self.evaluate(pending).await;
                 }
-            } else if !self.call_all(batch).await {
+            } else if join_all(parts.into_iter().map(|part| self.call_all(part)))
+                .await
+                .contains(&false)
+            {
                 return;
             }
         }
+    }
+
+    /// Calls at the same time.
+    fn parallel(&self) -> usize {
+        self.runner.program().step(self.part).map_or(1, |step| step.definition.parallel)
     }
 
     /// Asks the host what the statement needs, then does what follows.
@@ -110,12 +127,17 @@ impl Worker {
 
     /// Calls the action for all of them, those with equal parameters together; false when the
     /// host stops meanwhile.
-    async fn call_all(&mut self, batch: Vec<Pending>) -> bool {
+    async fn call_all(&self, batch: Vec<Pending>) -> bool {
         let mut rest = batch.into_iter().peekable();
         while let Some(first) = rest.next() {
             let params = first.job.params.clone();
+            let mut bytes = first.taken.record.len();
             let mut group = vec![first];
-            while let Some(next) = rest.next_if(|next| next.job.params == params) {
+            while let Some(next) = rest.next_if(|next| {
+                let has_room = group.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX;
+                has_room && next.job.params == params
+            }) {
+                bytes += next.taken.record.len();
                 group.push(next);
             }
             if !self.call(group).await {
@@ -126,7 +148,8 @@ impl Worker {
     }
 
     /// Calls the action until every message of the group is done or has failed for good.
-    async fn call(&mut self, mut group: Vec<Pending>) -> bool {
+    async fn call(&self, mut group: Vec<Pending>) -> bool {
+        let mut stop = self.stop.clone();
         let mut pause = BACKOFF_FIRST;
         // After a crash one by one, so that one message does not take others with it.
         let mut size = group.len();
@@ -149,7 +172,7 @@ impl Worker {
             }
             tokio::select! {
                 biased;
-                _ = self.stop.wait_for(|stop| *stop) => return false,
+                _ = stop.wait_for(|stop| *stop) => return false,
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(BACKOFF_MAX);
@@ -256,6 +279,13 @@ impl Worker {
             Err(ActionError::Permanent(reason)) => all(&|| Verdict::Failed(reason.clone())),
         }
     }
+}
+
+/// One of so many parts, the same for all messages of a client.
+fn part_of(client: Option<&ClientId>, parts: usize) -> usize {
+    // The keys are fixed: it does not matter which client is with which.
+    let hash = ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(client.map(ClientId::as_str));
+    usize::try_from(hash % parts as u64).unwrap_or(0)
 }
 
 const BAD_INDEX: &str = "the plugin reported a failure of a message that is not in the batch";

@@ -28,6 +28,18 @@ async fn a_message_is_posted_to_the_granted_url() {
 }
 
 #[tokio::test]
+async fn a_template_in_a_url_adds_no_header() {
+    let server = Server::start("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let Some(host) = load(&server.origin).await else { return };
+    for evil in ["\r\nx-evil: 1", " HTTP/1.1\r\nx-evil: 1\r\n\r\n", "\0"] {
+        let params = json!({ "url": format!("{}/{evil}", server.origin) });
+        let failures = invoke(&*host.action("webhook"), params, &["1"]).await.unwrap();
+        assert!(!failures[0].retryable, "{failures:?}");
+    }
+    assert!(server.requests.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_target_that_is_away_may_be_tried_again_and_another_origin_may_not() {
     // Nobody listens on port 1.
     let Some(host) = load("http://127.0.0.1:1").await else { return };

@@ -49,6 +49,34 @@ async fn every_action_gets_what_passed_in_order_and_in_batches() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_action_that_asks_for_it_is_called_in_parallel_and_each_client_keeps_its_order() {
+    let bench = Bench::new().await;
+    let action = json!({"plugin": {"name": "slow", "parallel": 4}});
+    let rule = RuleDefinition { actions: vec![action], ..rule("SELECT * FROM 'a'") };
+    bench.plugins.answer("slow", []);
+    bench.engine.create(name("all"), rule).await.unwrap();
+    let clients = 20;
+    for n in 0..400 {
+        let client_id = Some(ClientId::parse(&format!("c{}", n % clients)).unwrap());
+        let publisher = Arc::new(Publisher { client_id, principal: None });
+        let message = Message { publisher, ..bench.message("a", &n.to_string()) };
+        bench.ports.broker.publish(&Arc::new(message), &mut Wakes::default());
+    }
+    // A call takes a second, and no call has more than 100 messages: one after the other it would
+    // take four, and clients are not evenly among the four calls.
+    bench.settle(3).await;
+    let calls = bench.plugins.calls.lock().unwrap().clone();
+    let got: Vec<u32> =
+        calls.iter().flat_map(|it| &it.payloads).map(|it| it.parse().unwrap()).collect();
+    assert_eq!(got.len(), 400);
+    for client in 0..clients {
+        assert!(got.iter().filter(|n| **n % clients == client).is_sorted(), "{client}");
+    }
+    assert!(!got.is_sorted());
+    assert_eq!(bench.figures("all").waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_action_is_told_which_rule_and_parameters() {
     let bench = Bench::new().await;
     bench.plugins.answer("log", [permanent("no")]);
@@ -415,6 +443,38 @@ async fn a_replaced_rule_goes_on_with_what_waited() {
     let gone = "the rule has no such action any more";
     assert_eq!(failures(&calls), [failed("RemovedAction", "all", gone)]);
     assert_eq!(bench.figures("all").waiting, 0);
+}
+
+#[tokio::test]
+async fn a_rule_that_is_replaced_under_load_takes_every_message() {
+    let bench = Bench::new().await;
+    bench.engine.create(name("all"), with(&["log"], None)).await.unwrap();
+    let messages: Vec<_> =
+        (0..5_000).map(|n| Arc::new(bench.message("a", &n.to_string()))).collect();
+    let broker = bench.ports.broker.clone();
+    let publisher = std::thread::spawn(move || {
+        let mut wakes = Wakes::default();
+        let receivers = messages.iter().map(|it| broker.publish(it, &mut wakes).receivers);
+        receivers.min()
+    });
+    let mut replaced = 0;
+    while !publisher.is_finished() {
+        let change: RuleDefinition = match replaced % 3 {
+            0 => with(&["log", "other"], None),
+            1 => RuleDefinition { description: Some("new".into()), ..with(&["log"], None) },
+            // Another filter: the subscription changes too.
+            _ => RuleDefinition { sql: "SELECT * FROM '+'".into(), ..with(&["log"], None) },
+        };
+        bench.engine.replace(name("all"), change).await.unwrap();
+        bench.commit();
+        replaced += 1;
+    }
+    assert!(publisher.join().unwrap() >= Some(1) && replaced > 3, "{replaced}");
+    bench.settle(2).await;
+    let calls = bench.plugins.calls.lock().unwrap().clone();
+    let taken = calls.iter().filter(|it| it.plugin == "log").flat_map(|it| &it.payloads);
+    let taken: std::collections::BTreeSet<u32> = taken.map(|it| it.parse().unwrap()).collect();
+    assert!(taken.into_iter().eq(0..5_000));
 }
 
 #[tokio::test(start_paused = true)]
