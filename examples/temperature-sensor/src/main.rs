@@ -15,6 +15,7 @@ use receiver::Receiver;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -55,11 +56,20 @@ async fn demo() -> Result<()> {
     let result = tokio::select! {
         result = show(&host, &data, &receiver) => result,
         status = process.wait() => Err(format!("the host has stopped ({})", status?).into()),
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        ended = asked_to_end() => ended,
     };
     say("\nStopping; `cargo demo` goes on from here.");
     process.stop().await?;
     result
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn asked_to_end() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// Provisions and runs the sensor until something fails.

@@ -10,14 +10,26 @@
 use super::value::{Object, Value};
 use super::{EvaluationError, JSON_DEPTH_MAX, Version};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
-/// The paths that a statement reads: sorted, and none begins with another one.
-///
-/// A group of paths with a common beginning is a range of the list, so the list is its own tree.
+/// The paths that a statement reads, none of which begins with another one, as a tree of names.
 #[derive(Debug, Default)]
-pub(super) struct Paths(Vec<Vec<String>>);
+pub(super) struct Paths {
+    /// Sorted: a path's place is its slot.
+    list: Vec<Vec<String>>,
+    root: Branch,
+}
+
+/// Paths with a common beginning: a range of the list.
+#[derive(Debug, Default)]
+struct Branch {
+    slots: Range<usize>,
+    /// How they go on, by length of the name and then its bytes, which is quick to search; none when
+    /// a path ends here.
+    names: Vec<(Box<str>, Branch)>,
+}
 
 impl Paths {
     /// Keeps the shortest of paths that begin with each other.
@@ -25,23 +37,46 @@ impl Paths {
         paths.sort_unstable();
         // A path sorts directly before those that it begins.
         paths.dedup_by(|longer, kept| longer.starts_with(kept));
-        Self(paths)
+        let root = Branch::new(&paths, 0..paths.len(), 0);
+        Self { list: paths, root }
     }
 
     /// The slot that a path is read from, and how many of its segments lead there.
     pub fn slot(&self, path: &[String]) -> Option<(usize, usize)> {
-        let slot = self.0.partition_point(|kept| kept.as_slice() <= path).checked_sub(1)?;
-        let kept = &self.0[slot];
+        let slot = self.list.partition_point(|kept| kept.as_slice() <= path).checked_sub(1)?;
+        let kept = &self.list[slot];
         path.starts_with(kept).then_some((slot, kept.len()))
     }
 
-    /// Those of `range`, which agree in `depth` segments, that go on with `name`.
-    fn narrow(&self, range: &Range<usize>, depth: usize, name: &str) -> Range<usize> {
-        let group = &self.0[range.clone()];
-        let start = group.partition_point(|path| path[depth].as_str() < name);
-        let len = group[start..].partition_point(|path| path[depth] == name);
-        range.start + start..range.start + start + len
+    /// Whether all of these are read from here.
+    pub fn cover(&self, paths: &[Vec<String>]) -> bool {
+        paths.iter().all(|path| self.slot(path).is_some())
     }
+}
+
+impl Branch {
+    /// Paths of `slots`, which agree in `depth` segments.
+    fn new(paths: &[Vec<String>], slots: Range<usize>, depth: usize) -> Self {
+        let mut names = Vec::new();
+        let mut start = slots.start;
+        while let Some(name) = paths[start..slots.end].first().and_then(|path| path.get(depth)) {
+            let len = paths[start..slots.end].partition_point(|path| path[depth] == *name);
+            let below = Self::new(paths, start..start + len, depth + 1);
+            names.push((Box::from(name.as_str()), below));
+            start += len;
+        }
+        names.sort_unstable_by(|(a, _), (b, _)| by_length(a, b));
+        Self { slots, names }
+    }
+
+    fn below(&self, name: &str) -> Option<&Self> {
+        let at = self.names.binary_search_by(|(known, _)| by_length(known, name)).ok()?;
+        Some(&self.names[at].1)
+    }
+}
+
+fn by_length(a: &str, b: &str) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// The values of a payload at the paths of a plan.
@@ -51,17 +86,17 @@ pub(super) struct Document(Vec<Value>);
 impl Document {
     /// Reads the payload once, front to back.
     pub fn read(paths: &Paths, payload: &[u8], version: Version) -> Result<Self, EvaluationError> {
-        let undefined = || vec![Value::Undefined; paths.0.len()];
-        if paths.0.is_empty() {
+        let undefined = || vec![Value::Undefined; paths.list.len()];
+        if paths.list.is_empty() {
             return Ok(Self(Vec::new()));
         }
         // Checked at once: cheaper than string by string, and it covers the skipped ones.
         let Ok(text) = std::str::from_utf8(payload) else {
             return Ok(Self(undefined()));
         };
-        let mut reader = Reader { paths, version, slots: undefined(), is_too_deep: false };
+        let mut reader = Reader { version, slots: undefined(), is_too_deep: false };
         let mut json = serde_json::Deserializer::from_str(text);
-        let all = Group { reader: &mut reader, range: 0..paths.0.len(), depth: 0 };
+        let all = Group { reader: &mut reader, branch: &paths.root, depth: 0 };
         let read = all.deserialize(&mut json).and_then(|()| json.end());
         match read {
             _ if reader.is_too_deep => Err(EvaluationError::TooDeep),
@@ -75,39 +110,37 @@ impl Document {
     }
 }
 
-struct Reader<'p> {
-    paths: &'p Paths,
+struct Reader {
     version: Version,
     slots: Vec<Value>,
     is_too_deep: bool,
 }
 
 /// Reads a value into the slots of paths that agree in their first `depth` segments.
-struct Group<'r, 'p> {
-    reader: &'r mut Reader<'p>,
-    range: Range<usize>,
+struct Group<'a> {
+    reader: &'a mut Reader,
+    branch: &'a Branch,
     depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Group<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Group<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // Of paths that begin with each other only one is kept, so a path that ends here is alone.
-        let first = self.range.start;
-        if self.reader.paths.0[first].len() > self.depth {
+        if !self.branch.names.is_empty() {
             return deserializer.deserialize_any(self);
         }
         // A path has at most that many names (`plan`).
         let depth = JSON_DEPTH_MAX - self.depth;
         let version = self.reader.version;
         let seed = Whole { version, depth, too_deep: &mut self.reader.is_too_deep };
-        self.reader.slots[first] = seed.deserialize(deserializer)?;
+        // Of paths that begin with each other only one is kept, so a path that ends here is alone.
+        self.reader.slots[self.branch.slots.start] = seed.deserialize(deserializer)?;
         Ok(())
     }
 }
 
-impl<'de> Visitor<'de> for Group<'_, '_> {
+impl<'de> Visitor<'de> for Group<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,16 +148,15 @@ impl<'de> Visitor<'de> for Group<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { reader, range, depth } = self;
-        let paths = reader.paths;
-        while let Some(range) = map.next_key_seed(Name { paths, range: &range, depth })? {
-            if range.is_empty() {
+        let Self { reader, branch, depth } = self;
+        while let Some(below) = map.next_key_seed(Name(branch))? {
+            let Some(branch) = below else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
-            }
+            };
             // A duplicate name takes back what the earlier one said.
-            reader.slots[range.clone()].fill(Value::Undefined);
-            map.next_value_seed(Group { reader, range, depth: depth + 1 })?;
+            reader.slots[branch.slots.clone()].fill(Value::Undefined);
+            map.next_value_seed(Group { reader, branch, depth: depth + 1 })?;
         }
         Ok(())
     }
@@ -160,29 +192,25 @@ impl<'de> Visitor<'de> for Group<'_, '_> {
 }
 
 /// Looks a member's name up without allocating it.
-struct Name<'a> {
-    paths: &'a Paths,
-    range: &'a Range<usize>,
-    depth: usize,
-}
+struct Name<'a>(&'a Branch);
 
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Range<usize>;
+impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {
+    type Value = Option<&'a Branch>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Name<'_> {
-    type Value = Range<usize>;
+impl<'a> Visitor<'_> for Name<'a> {
+    type Value = Option<&'a Branch>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a member name")
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.paths.narrow(self.range, self.depth, name))
+        Ok(self.0.below(name))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The plan: a syntax tree with its paths resolved to slots and its names to functions.
 //!
 //! In: a [`Tree`]. Out: [`Plan::evaluate`]. WHERE and SELECT read the payload apart, because
-//! most messages do not pass and SELECT may need far more of it. SET belongs to WHERE.
+//! most messages do not pass and SELECT may need far more of it; a SELECT that needs nothing more
+//! takes what WHERE has read. SET belongs to WHERE.
 //! Reading order: `Plan` (a statement), `Compiler` (tree to nodes), [`Node`] (an expression),
 //! [`Frame`] (what an evaluation may use up).
 
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     version: Version,
     first: Clause<First>,
     selected: Selected,
+    /// What SELECT reads; `None`: WHERE has read it.
+    selected_paths: Option<Paths>,
     /// Names of the variables, for templates.
     variables: Vec<String>,
     /// Functions that the host does not have itself, and where they are called.
@@ -49,8 +52,8 @@ struct First {
 enum Selected {
     /// `SELECT *` alone: the payload as it came.
     Untouched,
-    Columns(Clause<Vec<Column>>),
-    Value(Clause<Node>),
+    Columns(Vec<Column>),
+    Value(Node),
 }
 
 #[derive(Debug)]
@@ -157,22 +160,23 @@ impl Plan {
         }
         compiler.variables = &variables;
         body.condition = tree.condition.as_ref().map(|it| compiler.node(it)).transpose()?;
+        let own_paths = Self::selected_paths(&tree.select)?;
+        let selected_paths = (!paths.cover(&own_paths)).then(|| Paths::new(own_paths));
+        compiler.paths = selected_paths.as_ref().unwrap_or(&paths);
+        let selected = match &tree.select {
+            Select::Items(items) if matches!(items.as_slice(), [Item::Payload]) => {
+                Selected::Untouched
+            }
+            Select::Items(items) => Selected::Columns(compiler.columns(items)?),
+            Select::Value(expr) => Selected::Value(compiler.node(expr)?),
+        };
         let first = Clause { paths, body };
-        let selected = Self::select(&tree.select, &variables, version, &mut custom)?;
-        Ok(Self { version, first, selected, variables, custom })
+        Ok(Self { version, first, selected, selected_paths, variables, custom })
     }
 
-    fn select(
-        select: &Select,
-        variables: &[String],
-        version: Version,
-        custom: &mut Vec<(String, usize)>,
-    ) -> Result<Selected, SyntaxError> {
+    fn selected_paths(select: &Select) -> Result<Vec<Vec<String>>, SyntaxError> {
         let mut paths = Vec::new();
         match select {
-            Select::Items(items) if matches!(items.as_slice(), [Item::Payload]) => {
-                return Ok(Selected::Untouched);
-            }
             Select::Items(items) => {
                 for item in items {
                     match item {
@@ -183,18 +187,7 @@ impl Plan {
             }
             Select::Value(expr) => collect_paths(expr, &mut paths)?,
         }
-        let paths = Paths::new(paths);
-        let mut compiler = Compiler { paths: &paths, variables, version, is_nested: false, custom };
-        Ok(match select {
-            Select::Items(items) => {
-                let body = compiler.columns(items)?;
-                Selected::Columns(Clause { paths, body })
-            }
-            Select::Value(expr) => {
-                let body = compiler.node(expr)?;
-                Selected::Value(Clause { paths, body })
-            }
-        })
+        Ok(paths)
     }
 
     /// Compiles an expression that sees the statement's variables.
@@ -225,25 +218,32 @@ impl Plan {
 
     pub fn evaluate(&self, input: &Input<'_>) -> Result<Option<Bytes>, EvaluationError> {
         let First { variables, condition } = &self.first.body;
-        let frame;
+        let mut first = None;
         let mut values = Vec::new();
         if !variables.is_empty() || condition.is_some() {
-            frame = Frame::new(input, &self.first.paths, self.version)?;
-            values = self.variables(&frame)?;
-            let scope = Scope::new(&frame, &values);
+            let frame = first.insert(Frame::new(input, &self.first.paths, self.version)?);
+            values = self.variables(frame)?;
             if let Some(condition) = condition
-                && !condition.holds(scope)?
+                && !condition.holds(Scope::new(frame, &values))?
             {
                 return Ok(None);
             }
         }
+        if matches!(self.selected, Selected::Untouched) {
+            return Ok(Some(input.message.payload.clone()));
+        }
+        let frame = match (first, &self.selected_paths) {
+            (Some(first), None) => first,
+            (_, paths) => {
+                Frame::new(input, paths.as_ref().unwrap_or(&self.first.paths), self.version)?
+            }
+        };
+        let scope = Scope::new(&frame, &values);
         match &self.selected {
             Selected::Untouched => Ok(Some(input.message.payload.clone())),
-            Selected::Columns(Clause { paths, body }) => {
-                let frame = Frame::new(input, paths, self.version)?;
-                let scope = Scope::new(&frame, &values);
+            Selected::Columns(columns) => {
                 let mut output = Output::default();
-                for column in body {
+                for column in columns {
                     match column {
                         Column::Payload(slot) => {
                             let payload = frame.document.value(*slot);
@@ -254,11 +254,7 @@ impl Plan {
                 }
                 output.to_json().map(Some)
             }
-            Selected::Value(Clause { paths, body }) => {
-                let frame = Frame::new(input, paths, self.version)?;
-                let value = body.evaluate(Scope::new(&frame, &values))?;
-                output::bare(&value).map(Some)
-            }
+            Selected::Value(node) => output::bare(&*node.evaluate(scope)?).map(Some),
         }
     }
 
