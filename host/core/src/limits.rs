@@ -81,6 +81,9 @@ pub struct Limits {
     pub dead_letters: u32,
     /// Bytes of the dead letters of one rule; beyond them as for `dead_letters`.
     pub dead_letter_bytes: u64,
+    /// Requests of one client about one shadow that are not answered yet; one more is rejected with
+    /// 429. AWS: 10.
+    pub shadow_inflight_requests: u32,
     /// Tables of readings; a row for one more fails.
     pub tables: u32,
     /// Bytes of all tables of readings; beyond them the oldest rows are removed.
@@ -179,6 +182,7 @@ impl Default for Limits {
             action_retry_s: 3_600,
             dead_letters: 100_000,
             dead_letter_bytes: 64 * 1_024 * 1_024,
+            shadow_inflight_requests: 10,
             tables: 1_000,
             table_bytes: 10 * 1_024 * 1_024 * 1_024,
             query_ms: 10_000,

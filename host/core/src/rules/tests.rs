@@ -10,7 +10,9 @@ use crate::ids::ClientId;
 use crate::message::{Message, Publisher};
 use crate::packet::SubscribeOptions;
 use crate::random::SeededRandom;
-use crate::storage::{Durability, Fault, FaultyStore, MemoryDisk, MemoryJournal, MemoryStore};
+use crate::storage::{
+    Durability, Fault, Faults, FaultyJournal, FaultyStore, MemoryDisk, MemoryJournal, MemoryStore,
+};
 use crate::time::ManualClock;
 use crate::topic::TopicName;
 use async_trait::async_trait;
@@ -97,6 +99,8 @@ struct Bench {
     store: Arc<FaultyStore>,
     clock: Arc<ManualClock>,
     disk: MemoryDisk,
+    /// What happens when the next lane is read.
+    reads: Faults,
     committer: RefCell<Option<Committer>>,
     ports: Ports,
     engine: Engine,
@@ -114,8 +118,8 @@ impl Bench {
         }
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
-        let disk = MemoryDisk::default();
-        let Opened { broker, committer, .. } = open(&disk);
+        let (disk, reads) = (MemoryDisk::default(), Faults::default());
+        let Opened { broker, committer, .. } = open(&disk, &reads);
         let ports = Ports {
             storage: store.clone(),
             broker,
@@ -129,14 +133,14 @@ impl Bench {
         };
         let engine = Engine::start(ports.clone(), &HashMap::new()).await.unwrap();
         let committer = RefCell::new(Some(committer));
-        Self { plugins, store, clock, disk, committer, ports, engine }
+        Self { plugins, store, clock, disk, reads, committer, ports, engine }
     }
 
     /// The host is killed: what is not committed is lost. Another one starts on the same disk.
     async fn crash(mut self) -> Self {
         self.engine.shutdown(Duration::ZERO).await;
         drop(self.committer.take());
-        let Opened { broker, committer, recovered } = open(&self.disk);
+        let Opened { broker, committer, recovered } = open(&self.disk, &self.reads);
         self.ports.broker = broker;
         self.committer = RefCell::new(Some(committer));
         self.engine = Engine::start(self.ports.clone(), &recovered.spools).await.unwrap();
@@ -209,9 +213,10 @@ impl crate::broker::Inbox for Listener {
     }
 }
 
-fn open(disk: &MemoryDisk) -> Opened {
+fn open(disk: &MemoryDisk, reads: &Faults) -> Opened {
     let journal = Box::new(MemoryJournal::open(disk));
-    Broker::open(journal, &Limits::default(), Arc::default()).unwrap()
+    let journal = FaultyJournal::new(journal, Faults::default()).with_failing_reads(reads.clone());
+    Broker::open(Box::new(journal), &Limits::default(), Arc::default()).unwrap()
 }
 
 fn name(text: &str) -> RuleName {

@@ -9,7 +9,7 @@ use super::request::{Request, Update};
 use super::topics::{self, Operation};
 use super::{ShadowError, ShadowId, record};
 use crate::broker::{Broker, Wakes};
-use crate::ids::{ShadowName, ThingName};
+use crate::ids::{ClientId, ShadowName, ThingName};
 use crate::limits::Limits;
 use crate::message::{Message, Publisher, QoS};
 use crate::metrics::Metrics;
@@ -35,10 +35,20 @@ pub(super) struct Job {
 
 /// Who asked, and so where the answer goes besides those who subscribed to it.
 pub(super) enum Origin {
-    /// A message on this topic: rejections are published too.
-    Mqtt(TopicName),
+    /// A message on this topic, of this client: rejections are published too.
+    Mqtt(TopicName, Option<ClientId>),
     /// The REST API.
     Rest(oneshot::Sender<Result<Bytes, ShadowError>>),
+}
+
+impl Origin {
+    /// The MQTT client that asks.
+    pub(super) fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Mqtt(_, client) => client.as_ref(),
+            Self::Rest(_) => None,
+        }
+    }
 }
 
 /// What handles requests; shared by all that run at once.
@@ -207,7 +217,7 @@ impl Handler {
         self.metrics.shadow_accepted.increment();
         let wakes = &mut Wakes::default();
         let (topic, rest) = match job.origin {
-            Origin::Mqtt(topic) => {
+            Origin::Mqtt(topic, _) => {
                 self.tell(&topic, "accepted", || answer.accepted(context), context, wakes);
                 (topic, None)
             }
@@ -245,7 +255,7 @@ impl Handler {
     ) {
         self.metrics.shadow_rejected.increment();
         match origin {
-            Origin::Mqtt(topic) => {
+            Origin::Mqtt(topic, _) => {
                 self.tell(&topic, "rejected", || context.rejected(error), context, wakes);
             }
             Origin::Rest(answer) => {

@@ -167,7 +167,8 @@ impl Inbox for Entrance {
     fn deliver(&self, delivery: Delivery, wakes: &mut Wakes) {
         let message = delivery.message;
         let Some((operation, id)) = topics::parse(&message.topic) else { return };
-        let origin = Origin::Mqtt(message.topic.clone());
+        let client = message.publisher.client_id.clone();
+        let origin = Origin::Mqtt(message.topic.clone(), client);
         match id {
             Ok(id) => self.admit(id, operation, message.payload.clone(), origin, wakes),
             Err(error) => {

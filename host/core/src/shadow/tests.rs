@@ -7,6 +7,7 @@ use super::topics::Operation;
 use super::worker::WAITING_PER_SHADOW_MAX;
 use super::*;
 use crate::broker::{Broker, Delivery, Inbox, Receiver, Wakes};
+use crate::ids::ClientId;
 use crate::limits::Limits;
 use crate::message::{Message, Publisher, QoS};
 use crate::metrics::Metrics;
@@ -74,8 +75,13 @@ impl Bed {
     }
 
     fn publish(&self, topic: &str, payload: &str) {
+        self.publish_as(None, topic, payload);
+    }
+
+    fn publish_as(&self, client: Option<&str>, topic: &str, payload: &str) {
         let topic = TopicName::parse(topic).unwrap();
-        let publisher = Arc::new(Publisher::default());
+        let client_id = client.map(|id| ClientId::parse(id).unwrap());
+        let publisher = Arc::new(Publisher { client_id, principal: None });
         let payload = payload.to_owned();
         let message = Message::new(topic, payload, publisher, self.clock.wall());
         let receivers = self.broker.publish(&Arc::new(message), &mut Wakes::default()).receivers;
@@ -422,6 +428,23 @@ async fn one_busy_shadow_is_rejected_and_the_others_are_not() {
     bed.service.shutdown().await;
     assert_eq!(bed.published().len(), 2 * (WAITING_PER_SHADOW_MAX + 2));
     assert_eq!(bed.metrics.shadow_rejected.get(), 10);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_wait_for_answers_is_rejected_and_others_are_not() {
+    let gate = Gate::closed();
+    let bed = Bed::on(gate.clone());
+    let update = "$aws/things/Busy/shadow/update";
+    for _ in 0..12 {
+        bed.publish_as(Some("eager"), update, r#"{"state":{}}"#);
+    }
+    bed.publish_as(Some("other"), update, r#"{"state":{}}"#);
+    bed.publish_as(Some("eager"), "$aws/things/Idle/shadow/update", r#"{"state":{}}"#);
+    gate.hook.until_arrived(2).await;
+    assert_eq!(outline(&bed.published()), [("update/rejected", 429); 2]);
+    gate.hook.open.send_replace(true);
+    bed.service.shutdown().await;
+    assert_eq!(bed.metrics.shadow_accepted.get(), 12);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! Wraps any engine. Commits and recoveries fail, each by the next entry of the plan; after a
 //! fault everything fails, without an entry, until a recovery succeeds, as behind a broken disk.
+//! Reading documents fails by a plan of its own, and breaks nothing else.
 //! Not here: faults below an engine (a full disk), which `gnomon-store` tests with a failing file.
 
 use super::faulty::injected;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 pub struct FaultyJournal {
     inner: Box<dyn Journal>,
     faults: Faults,
+    reads: Faults,
     /// What the caller knows: behind the inner journal after a lost answer.
     last: u64,
     is_broken: bool,
@@ -21,7 +23,13 @@ impl FaultyJournal {
     /// Passes everything on until the faults say otherwise; the caller keeps a clone of them.
     pub fn new(inner: Box<dyn Journal>, faults: Faults) -> Self {
         let last = inner.last();
-        Self { inner, faults, last, is_broken: false }
+        Self { inner, faults, reads: Faults::default(), last, is_broken: false }
+    }
+
+    /// Lets reads of documents fail as these faults say.
+    #[must_use]
+    pub fn with_failing_reads(self, reads: Faults) -> Self {
+        Self { reads, ..self }
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -73,6 +81,9 @@ impl Journal for FaultyJournal {
         limit: usize,
     ) -> Result<Vec<(Key, Bytes)>, StoreError> {
         self.check()?;
+        if self.reads.next().is_some() {
+            return Err(injected());
+        }
         self.inner.documents(prefix, after, limit)
     }
 }

@@ -521,6 +521,21 @@ async fn a_backlog_beyond_memory_is_read_from_the_disk() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_that_cannot_be_read_from_the_disk_are_asked_for_again() {
+    let bench = Bench::new().await;
+    bench.engine.create(name("all"), with(&["hung"], None)).await.unwrap();
+    bench.publish("a", "1");
+    bench.settle(1).await;
+    let bench = bench.crash().await;
+    bench.plugins.calls.lock().unwrap().clear();
+    bench.reads.fail_next([Some(Fault::Refused), Some(Fault::Refused)]);
+    bench.settle(9).await;
+    assert_eq!(bench.sizes("hung"), [0; 0]);
+    bench.settle(5).await;
+    assert_eq!(bench.sizes("hung"), [1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_leaves_what_waits_for_the_next_start() {
     let bench = Bench::new().await;
     bench.plugins.answer("log", [away()]);
