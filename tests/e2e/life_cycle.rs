@@ -57,6 +57,20 @@ fn everything_is_there_and_works_after_a_restart() {
 }
 
 #[test]
+fn a_device_that_was_away_gets_its_delta_when_it_subscribes() {
+    let Some(mut example) = Example::new() else { return };
+    update_shadow(&example.host, &example.aws, &json!({ "desired": { "period_s": 30 } }));
+    example.host.kill_and_restart();
+    let mut device = example.connect();
+    let delta = "$aws/things/TemperatureSensor1/shadow/update/delta";
+    assert_eq!(device.subscribe(delta), 1);
+    let (topic, payload) = device.message();
+    assert_eq!(topic, delta);
+    let payload: Value = serde_json::from_str(&payload).unwrap();
+    assert_eq!(payload["state"], json!({ "period_s": 30 }));
+}
+
+#[test]
 fn a_killed_host_has_every_shadow_update_that_was_accepted() {
     const ACCEPTED: u64 = 50;
     const IN_FLIGHT: u64 = 5;

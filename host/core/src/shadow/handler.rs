@@ -39,6 +39,8 @@ pub(super) enum Origin {
     Mqtt(TopicName, Option<ClientId>),
     /// The REST API.
     Rest(oneshot::Sender<Result<Bytes, ShadowError>>),
+    /// Nobody: a client has subscribed.
+    Subscription,
 }
 
 impl Origin {
@@ -46,7 +48,7 @@ impl Origin {
     pub(super) fn client(&self) -> Option<&ClientId> {
         match self {
             Self::Mqtt(_, client) => client.as_ref(),
-            Self::Rest(_) => None,
+            Self::Rest(_) | Self::Subscription => None,
         }
     }
 }
@@ -88,10 +90,13 @@ impl Handler {
     /// Carries out the request and answers it.
     pub(super) async fn handle(&self, job: Job) {
         let now = self.clock.wall();
+        if job.operation == Operation::Remind {
+            return self.remind(&job.id, now).await;
+        }
         let request = match job.operation {
             // What else it says does not count.
             Operation::Delete => Ok(Request::read_token(&job.payload)),
-            Operation::Get | Operation::Update => Request::read(&job.payload, &self.limits),
+            _ => Request::read(&job.payload, &self.limits),
         };
         let token = match &request {
             Ok(request) => request.client_token(),
@@ -158,6 +163,20 @@ impl Handler {
         Ok(Answer::Deleted(version))
     }
 
+    /// Tells the delta, if there is one: a device that was away need not ask.
+    async fn remind(&self, id: &ShadowId, now: Timestamp) {
+        // What fails is in the log, and whoever asks is told.
+        let Ok((Some(stored), _)) = self.load(id).await else { return };
+        let Some(document) = stored.existing() else { return };
+        let delta = document.delta();
+        if !delta.is_empty() {
+            let context = Context { now, client_token: None };
+            let payload = || context.delta(&delta, document.version);
+            let topic = id.topic(Operation::Remind);
+            self.tell(&topic, "delta", payload, &context, &mut Wakes::default());
+        }
+    }
+
     /// See [`super::Service::list_named`].
     pub(super) async fn list_named(
         &self,
@@ -221,6 +240,7 @@ impl Handler {
                 self.tell(&topic, "accepted", || answer.accepted(context), context, wakes);
                 (topic, None)
             }
+            Origin::Subscription => return,
             Origin::Rest(rest) => {
                 let (topic, accepted) = (job.id.topic(job.operation), answer.accepted(context));
                 // Who reads by REST has the document; nobody else learns anything new.
@@ -261,6 +281,7 @@ impl Handler {
             Origin::Rest(answer) => {
                 let _ = answer.send(Err(error.clone()));
             }
+            Origin::Subscription => tracing::warn!(%error, "a subscriber is not told its delta"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The shadow service: an inbox at the broker, and a handle for the REST API.
 //!
-//! In: messages on the request topics, calls of the REST API. Out: [`Job`]s for the worker.
+//! In: messages on the request topics, calls of the REST API, and what clients have subscribed to,
+//! because a device that was away is told its delta. Out: [`Job`]s for the worker.
 //! Bound: [`WAITING_KIB_MAX`]; a request beyond it is rejected with 429.
 //! Wills do not get here: the session refuses those on reserved topics.
 
@@ -16,7 +17,9 @@ use crate::metrics::Metrics;
 use crate::packet::SubscribeOptions;
 use crate::storage::Storage;
 use crate::time::Clock;
+use crate::topic::TopicFilter;
 use bytes::Bytes;
+use serde::Deserialize;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -26,6 +29,9 @@ use tokio::task::{JoinHandle, JoinSet};
 ///
 /// 16 MiB: 16,384 small requests, eight full group commits; or 1,800 of 8 KiB.
 pub const WAITING_KIB_MAX: u16 = 16 * 1_024;
+
+/// The events of clients that have subscribed; their id follows.
+const SUBSCRIBED: &str = "$aws/events/subscriptions/subscribed/";
 
 /// The running service. Dropping it stops it like [`Service::shutdown`], without waiting.
 pub struct Service {
@@ -68,7 +74,9 @@ impl Service {
         let room = Arc::new(Semaphore::new(WAITING_KIB_MAX.into()));
         let entrance = Arc::new(Entrance { handler, jobs, room });
         let subscriptions = entrance.handler.broker.register(entrance.clone());
-        for filter in topics::request_filters() {
+        let subscribed = TopicFilter::parse(&format!("{SUBSCRIBED}+"));
+        let subscribed = subscribed.expect("whole levels are wildcards");
+        for filter in topics::request_filters().into_iter().chain([subscribed]) {
             let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
             subscriptions.subscribe(&filter, options, None);
         }
@@ -163,9 +171,26 @@ impl Entrance {
     }
 }
 
+impl Entrance {
+    /// A client has subscribed to these filters.
+    fn subscribed(&self, event: &[u8], wakes: &mut Wakes) {
+        #[derive(Deserialize)]
+        struct Event {
+            topics: Vec<String>,
+        }
+        let Ok(Event { topics }) = serde_json::from_slice(event) else { return };
+        for id in topics.iter().filter_map(|filter| topics::delta_of(filter)) {
+            self.admit(id, Operation::Remind, Bytes::new(), Origin::Subscription, wakes);
+        }
+    }
+}
+
 impl Inbox for Entrance {
     fn deliver(&self, delivery: Delivery, wakes: &mut Wakes) {
         let message = delivery.message;
+        if message.topic.as_str().starts_with(SUBSCRIBED) {
+            return self.subscribed(&message.payload, wakes);
+        }
         let Some((operation, id)) = topics::parse(&message.topic) else { return };
         let client = message.publisher.client_id.clone();
         let origin = Origin::Mqtt(message.topic.clone(), client);

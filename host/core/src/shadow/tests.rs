@@ -448,6 +448,27 @@ async fn a_client_that_does_not_wait_for_answers_is_rejected_and_others_are_not(
 }
 
 #[tokio::test]
+async fn a_client_that_subscribes_to_a_delta_is_told_it_if_there_is_one() {
+    let bed = Bed::new();
+    let state = r#"{"state":{"desired":{"on":true,"n":1},"reported":{"n":1}}}"#;
+    bed.publish("$aws/things/T/shadow/update", state);
+    bed.publish("$aws/things/Same/shadow/update", r#"{"state":{"reported":{"n":1}}}"#);
+    bed.settle(&classic("T")).await;
+    bed.settle(&classic("Same")).await;
+    bed.published();
+    let topics = ["T", "Same", "None"].map(|it| format!("$aws/things/{it}/shadow/update/delta"));
+    let event = json!({"clientId": "c", "topics": topics}).to_string();
+    let topic = TopicName::parse("$aws/events/subscriptions/subscribed/c").unwrap();
+    let message = Message::new(topic, event, Arc::default(), bed.clock.wall());
+    bed.broker.publish(&Arc::new(message), &mut Wakes::default());
+    bed.service.shutdown().await;
+    let published = bed.published();
+    let [(topic, delta)] = published.as_slice() else { panic!("{published:?}") };
+    assert_eq!(topic, "$aws/things/T/shadow/update/delta");
+    assert_eq!((&delta["state"], &delta["version"]), (&json!({"on": true}), &json!(1)));
+}
+
+#[tokio::test]
 async fn requests_beyond_the_room_are_rejected_at_once() {
     let gate = Gate::closed();
     let bed = Bed::on(gate.clone());

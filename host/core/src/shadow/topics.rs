@@ -29,16 +29,19 @@ pub enum Operation {
     Update,
     /// Remove it.
     Delete,
+    /// Tell the delta to a client that has just subscribed to it; nobody requests it by a topic.
+    Remind,
 }
 
 impl Operation {
+    /// Those that a topic requests.
     const ALL: [Self; 3] = [Self::Get, Self::Update, Self::Delete];
 
-    /// The last level of the request topic.
+    /// The last level of the request topic; of [`Operation::Remind`] that of the topic before `delta`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
-            Self::Update => "update",
+            Self::Update | Self::Remind => "update",
             Self::Delete => "delete",
         }
     }
@@ -100,6 +103,15 @@ pub fn parse(topic: &TopicName) -> Option<(Operation, Result<ShadowId, NameError
     Some((operation, id))
 }
 
+/// The shadow whose delta a filter names; `None` for all others, those with wildcards too.
+pub(super) fn delta_of(filter: &str) -> Option<ShadowId> {
+    let request = TopicName::parse(filter.strip_suffix("/delta")?).ok()?;
+    match parse(&request)? {
+        (Operation::Update, id) => id.ok(),
+        _ => None,
+    }
+}
+
 /// The topic of an answer to a request.
 pub(super) fn answer(request: &TopicName, suffix: &str) -> Option<TopicName> {
     // Fails only for a request topic just below the length that MQTT allows.
@@ -132,6 +144,23 @@ mod tests {
         check("$aws/things/T/jobs/get", None);
         check("$aws/things/T/shadow", None);
         check("aws/things/T/shadow/get", None);
+    }
+
+    #[test]
+    fn a_filter_names_a_delta_or_not() {
+        let found = |filter: &str| delta_of(filter).map(|id| id.to_string());
+        assert_eq!(found("$aws/things/T/shadow/update/delta").as_deref(), Some("T"));
+        assert_eq!(found("$aws/things/T/shadow/name/n/update/delta").as_deref(), Some("T/n"));
+        for other in [
+            "$aws/things/+/shadow/update/delta",
+            "$aws/things/T/shadow/get/delta",
+            "$aws/things/T/shadow/update/accepted",
+            "$aws/things/T/shadow/#",
+            "$share/g/$aws/things/T/shadow/update/delta",
+            "/delta",
+        ] {
+            assert_eq!(found(other), None, "{other}");
+        }
     }
 
     #[test]
