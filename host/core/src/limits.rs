@@ -81,6 +81,8 @@ pub struct Limits {
     pub dead_letters: u32,
     /// Bytes of the dead letters of one rule; beyond them as for `dead_letters`.
     pub dead_letter_bytes: u64,
+    /// Seconds from a thing type's deprecation to when it may be deleted. AWS: 300.
+    pub thing_type_delete_after_s: u32,
     /// Requests of one client about one shadow that are not answered yet; one more is rejected with
     /// 429. AWS: 10.
     pub shadow_inflight_requests: u32,
@@ -182,6 +184,7 @@ impl Default for Limits {
             action_retry_s: 3_600,
             dead_letters: 100_000,
             dead_letter_bytes: 64 * 1_024 * 1_024,
+            thing_type_delete_after_s: 0,
             shadow_inflight_requests: 10,
             tables: 1_000,
             table_bytes: 10 * 1_024 * 1_024 * 1_024,

@@ -1,11 +1,11 @@
-//! The registry: things, certificates, policies, and what is attached to what.
+//! The registry: things and their types, certificates, policies, and what is attached to what.
 //!
 //! In: the control plane's operations (REST, provisioning). Out: records for lists and
 //! descriptions, and for `auth` the policies of a certificate and its thing. Everything is durable
 //! when a call returns. Not here: HTTP shapes (`gnomon-api`), making keys and signatures
 //! ([`Issuer`]), who is let in (`auth`).
 //!
-//! Aggregates, one key each: `thing/{name}`, `certificate/{id}`, `policy/{name}`. A certificate's
+//! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`. A certificate's
 //! record is the truth about its attachments. The other direction is answered from small index
 //! keys (`policy-target/{policy}/{certificate}`, `thing-principal/{thing}/{certificate}`), because
 //! the store has no transactions over several keys. Their invariant: an index key is written
@@ -18,6 +18,7 @@ mod issuer;
 mod policy;
 mod record;
 mod thing;
+mod thing_type;
 
 use crate::ids::{Account, CertificateId, NameError};
 use crate::limits::Limits;
@@ -36,7 +37,8 @@ pub use certificate::{
 };
 pub use issuer::{IssueError, Issued, Issuer};
 pub use policy::{PolicyDefinition, PolicyVersion};
-pub use thing::{Attributes, Thing, ThingFilter};
+pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
+pub use thing_type::{ThingType, ThingTypeProperties};
 
 /// Times that a change is decided anew because someone else wrote in between. Writers of one
 /// record wait for the disk in turn, so this many in a row mean an endless fight.

@@ -4,8 +4,8 @@ use crate::Services;
 use crate::call::{Answer, Call, encode_token};
 use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
-use gnomon_core::ids::ThingName;
-use gnomon_core::registry::{Attributes, Registry, Thing, ThingFilter};
+use gnomon_core::ids::{ThingName, ThingTypeName};
+use gnomon_core::registry::{Attributes, Registry, Thing, ThingFilter, ThingUpdate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,6 +23,8 @@ pub(crate) const HANDLERS: Handlers = handlers! {
 struct Members {
     attribute_payload: Option<AttributePayload>,
     thing_type_name: Option<String>,
+    #[serde(default)]
+    remove_thing_type: bool,
     billing_group_name: Option<String>,
     expected_version: Option<u64>,
 }
@@ -45,8 +47,9 @@ async fn create_thing(services: &Services, call: &Call<'_>) -> Result<Answer, Ap
     let name = thing_name(call)?;
     let members: Members = call.members()?;
     members.check_references()?;
+    let type_name = members.type_name()?;
     let (attributes, _) = members.attributes()?.unwrap_or_default();
-    let thing = services.registry.create_thing(&name, attributes).await?;
+    let thing = services.registry.create_thing(&name, type_name, attributes).await?;
     Answer::members(&Body {
         thing_name: name.as_str(),
         thing_arn: services.registry.thing_arn(&name),
@@ -75,11 +78,12 @@ async fn update_thing(services: &Services, call: &Call<'_>) -> Result<Answer, Ap
     let name = thing_name(call)?;
     let members: Members = call.members()?;
     members.check_references()?;
+    let (type_name, remove_type) = (members.type_name()?, members.remove_thing_type);
     let expected_version = members.expected_version;
     let (attributes, merge) = members.attributes()?.unzip();
     let merge = merge.unwrap_or(false);
-    let registry = &services.registry;
-    registry.update_thing(&name, attributes.as_ref(), merge, expected_version).await?;
+    let change = ThingUpdate { attributes, merge, type_name, remove_type, expected_version };
+    services.registry.update_thing(&name, &change).await?;
     Ok(Answer::empty())
 }
 
@@ -124,14 +128,14 @@ pub(crate) fn thing_name(call: &Call<'_>) -> Result<ThingName, ApiError> {
 impl Members {
     /// Nothing of this kind exists on this host, so a reference to one is to something missing.
     fn check_references(&self) -> Result<(), ApiError> {
-        let references =
-            [("thing type", &self.thing_type_name), ("billing group", &self.billing_group_name)];
-        for (kind, name) in references {
-            if let Some(name) = name {
-                return Err(ApiError::not_found(format!("{kind} {name} does not exist")));
-            }
+        match &self.billing_group_name {
+            Some(name) => Err(ApiError::not_found(format!("billing group {name} does not exist"))),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn type_name(&self) -> Result<Option<ThingTypeName>, ApiError> {
+        Ok(self.thing_type_name.as_deref().map(ThingTypeName::parse).transpose()?)
     }
 
     /// The attributes, and whether they are to be merged into the present ones.
@@ -157,7 +161,7 @@ impl<'a> ThingAttribute<'a> {
         Self {
             thing_name: thing.name.as_str(),
             thing_arn: registry.thing_arn(&thing.name),
-            thing_type_name: thing.type_name.as_deref(),
+            thing_type_name: thing.type_name.as_ref().map(ThingTypeName::as_str),
             attributes: thing.attributes.values(),
             version: thing.version,
         }

@@ -305,7 +305,7 @@ impl Authenticator {
         match self.registry.describe_thing(&name).await {
             Ok(thing) => Ok(Some(ThingContext {
                 name,
-                type_name: thing.type_name,
+                type_name: thing.type_name.map(|name| name.as_str().into()),
                 attributes: thing.attributes.values().clone(),
             })),
             Err(RegistryError::ResourceNotFound(_)) => Ok(None),

@@ -86,11 +86,13 @@ fn check_refused<T>(result: Result<T, RegistryError>, variant: &str, says: &str)
 #[tokio::test]
 async fn creating_the_same_thing_again_succeeds_and_another_is_refused() {
     let registry = registry();
-    let first = registry.create_thing(&thing("Lamp"), attributes(&[("a", "1")])).await.unwrap();
-    let again = registry.create_thing(&thing("Lamp"), attributes(&[("a", "1")])).await.unwrap();
+    let first =
+        registry.create_thing(&thing("Lamp"), None, attributes(&[("a", "1")])).await.unwrap();
+    let again =
+        registry.create_thing(&thing("Lamp"), None, attributes(&[("a", "1")])).await.unwrap();
     assert_eq!(first, again);
     assert_eq!(first.version, 1);
-    let other = registry.create_thing(&thing("Lamp"), Attributes::default()).await;
+    let other = registry.create_thing(&thing("Lamp"), None, Attributes::default()).await;
     check_refused(other, "ResourceAlreadyExists", "another configuration");
 }
 
@@ -98,24 +100,33 @@ async fn creating_the_same_thing_again_succeeds_and_another_is_refused() {
 async fn updates_replace_or_merge_attributes_and_count_versions() {
     let registry = registry();
     let lamp = thing("Lamp");
-    registry.create_thing(&lamp, attributes(&[("a", "1"), ("b", "2")])).await.unwrap();
+    registry.create_thing(&lamp, None, attributes(&[("a", "1"), ("b", "2")])).await.unwrap();
     let cases = [
         (attributes(&[("c", "3"), ("a", "")]), true, vec![("b", "2"), ("c", "3")]),
         (attributes(&[("b", "4")]), true, vec![("b", "4"), ("c", "3")]),
         (attributes(&[("x", "5"), ("y", "")]), false, vec![("x", "5")]),
     ];
     for (index, (changes, merge, expected)) in cases.iter().enumerate() {
-        registry.update_thing(&lamp, Some(changes), *merge, None).await.unwrap();
+        let change = ThingUpdate {
+            attributes: Some(changes.clone()),
+            merge: *merge,
+            ..ThingUpdate::default()
+        };
+        registry.update_thing(&lamp, &change).await.unwrap();
         let found = registry.describe_thing(&lamp).await.unwrap();
         let values: Vec<_> =
             found.attributes.values().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(&values, expected);
         assert_eq!(found.version, index as u64 + 2);
     }
-    let stale = registry.update_thing(&lamp, None, false, Some(1)).await;
+    let stale = registry
+        .update_thing(&lamp, &ThingUpdate { expected_version: Some(1), ..ThingUpdate::default() })
+        .await;
     check_refused(stale, "VersionConflict", "has version 4, expected was 1");
     let many = attributes(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]);
-    let many = registry.update_thing(&lamp, Some(&many), false, None).await;
+    let many = registry
+        .update_thing(&lamp, &ThingUpdate { attributes: Some(many), ..ThingUpdate::default() })
+        .await;
     check_refused(many, "InvalidRequest", "4 attributes; at most 3");
 }
 
@@ -134,7 +145,7 @@ fn attributes_that_break_a_rule_are_named() {
 async fn deleting_a_thing_is_idempotent_but_not_while_it_has_principals() {
     let registry = registry();
     let lamp = thing("Lamp");
-    registry.create_thing(&lamp, Attributes::default()).await.unwrap();
+    registry.create_thing(&lamp, None, Attributes::default()).await.unwrap();
     let id = certificate(&registry).await;
     registry.attach_thing_principal(&lamp, &id).await.unwrap();
     let refused = registry.delete_thing(&lamp, None).await;
@@ -152,7 +163,7 @@ async fn lists_come_in_pages_and_only_what_fits_the_filter() {
     for number in 0..230 {
         let colour = if number % 2 == 0 { "red" } else { "green" };
         let name = thing(&format!("t{number:03}"));
-        registry.create_thing(&name, attributes(&[("colour", colour)])).await.unwrap();
+        registry.create_thing(&name, None, attributes(&[("colour", colour)])).await.unwrap();
     }
     let filter = ThingFilter {
         attribute_name: Some("colour".to_owned()),
@@ -208,7 +219,7 @@ async fn a_certificate_goes_through_its_life() {
 async fn a_certificate_attached_to_a_thing_is_not_deleted_even_with_force() {
     let registry = registry();
     let id = registry.create_certificate_from_csr("CSR", false).await.unwrap().id;
-    registry.create_thing(&thing("Lamp"), Attributes::default()).await.unwrap();
+    registry.create_thing(&thing("Lamp"), None, Attributes::default()).await.unwrap();
     registry.attach_thing_principal(&thing("Lamp"), &id).await.unwrap();
     check_refused(registry.delete_certificate(&id, true).await, "DeleteConflict", "thing Lamp");
 }
@@ -282,7 +293,7 @@ async fn attachments_are_seen_from_both_sides() {
     let registry = registry();
     let (one, two) = (certificate(&registry).await, certificate(&registry).await);
     let lamp = thing("Lamp");
-    registry.create_thing(&lamp, Attributes::default()).await.unwrap();
+    registry.create_thing(&lamp, None, Attributes::default()).await.unwrap();
     check_refused(
         registry.attach_policy(&policy("P"), &one).await,
         "ResourceNotFound",
@@ -377,11 +388,12 @@ async fn connections_learn_when_their_permissions_may_have_changed() {
     check(false, true);
     registry.create_policy_version(&policy("P"), ALLOW_ALL, true).await.unwrap();
     check(true, true);
-    registry.create_thing(&thing("Lamp"), Attributes::default()).await.unwrap();
+    registry.create_thing(&thing("Lamp"), None, Attributes::default()).await.unwrap();
     registry.attach_thing_principal(&thing("Lamp"), &one).await.unwrap();
     check(true, false);
     let red = attributes(&[("colour", "red")]);
-    registry.update_thing(&thing("Lamp"), Some(&red), false, None).await.unwrap();
+    let change = ThingUpdate { attributes: Some(red), ..ThingUpdate::default() };
+    registry.update_thing(&thing("Lamp"), &change).await.unwrap();
     check(true, false);
 }
 

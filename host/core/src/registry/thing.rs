@@ -3,11 +3,10 @@
 use super::attachment::Owner;
 use super::record::{self, Stored};
 use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
-use crate::ids::ThingName;
+use crate::ids::{ThingName, ThingTypeName};
 use crate::random;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Longest attribute name in bytes (`AttributeName`).
 const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
@@ -23,7 +22,7 @@ pub struct Thing {
     /// A UUID; another thing of the same name later has another one.
     pub id: String,
     /// Name of its thing type.
-    pub type_name: Option<Arc<str>>,
+    pub type_name: Option<ThingTypeName>,
     /// Searchable facts about it.
     pub attributes: Attributes,
     /// 1 at first, then one more with every update.
@@ -108,25 +107,44 @@ impl ThingFilter {
         self.attribute_name
             .as_ref()
             .is_none_or(|name| thing.attributes.values.get(name).is_some_and(value_fits))
-            && self.type_name.as_deref().is_none_or(|name| thing.type_name.as_deref() == Some(name))
+            && self.type_name.as_deref().is_none_or(|name| {
+                thing.type_name.as_ref().is_some_and(|of_thing| of_thing.as_str() == name)
+            })
     }
+}
+
+/// What UpdateThing changes.
+#[derive(Clone, Debug, Default)]
+pub struct ThingUpdate {
+    /// Attributes that it gets.
+    pub attributes: Option<Attributes>,
+    /// They are merged into the present ones instead of replacing them.
+    pub merge: bool,
+    /// The type that it gets.
+    pub type_name: Option<ThingTypeName>,
+    /// It loses its type.
+    pub remove_type: bool,
+    /// The version that it must have.
+    pub expected_version: Option<u64>,
 }
 
 impl Registry {
     /// CreateThing. The same thing again is a success and changes nothing.
     ///
     /// # Errors
-    /// [`RegistryError::ResourceAlreadyExists`] when its attributes differ,
-    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_attributes`.
+    /// [`RegistryError::ResourceAlreadyExists`] when its type or attributes differ,
+    /// [`RegistryError::ResourceNotFound`] for the type, [`RegistryError::InvalidRequest`] when it is
+    /// deprecated, and beyond `Limits::thing_attributes`.
     pub async fn create_thing(
         &self,
         name: &ThingName,
+        type_name: Option<ThingTypeName>,
         attributes: Attributes,
     ) -> Result<Thing, RegistryError> {
         let thing = Thing {
             name: name.clone(),
             id: random::uuid(&*self.0.ports.random),
-            type_name: None,
+            type_name,
             attributes: Attributes { removed: Vec::new(), ..attributes },
             version: 1,
         };
@@ -134,7 +152,9 @@ impl Registry {
         let key = record::key::<Thing>(name.as_str());
         for _ in 0..ATTEMPTS_MAX {
             if let Some((existing, _)) = self.read::<Thing>(&key).await? {
-                if existing.attributes == thing.attributes {
+                if (&existing.type_name, &existing.attributes)
+                    == (&thing.type_name, &thing.attributes)
+                {
                     return Ok(existing);
                 }
                 return Err(RegistryError::ResourceAlreadyExists {
@@ -142,6 +162,9 @@ impl Registry {
                     id: existing.id,
                     arn: self.thing_arn(name),
                 });
+            }
+            if let Some(type_name) = &thing.type_name {
+                self.check_thing_type(type_name).await?;
             }
             if self.write(&key, &thing, None).await? {
                 tracing::info!(thing = %name, "thing created");
@@ -159,32 +182,44 @@ impl Registry {
         Ok(self.read_existing(&record::key::<Thing>(name.as_str())).await?.0)
     }
 
-    /// UpdateThing: replaces the attributes, or merges them into the present ones.
+    /// UpdateThing.
     ///
     /// # Errors
-    /// [`RegistryError::ResourceNotFound`], [`RegistryError::VersionConflict`],
-    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_attributes`.
+    /// [`RegistryError::ResourceNotFound`], also for the type, [`RegistryError::VersionConflict`],
+    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_attributes`, for a deprecated type, and
+    /// when a type is both given and removed.
     pub async fn update_thing(
         &self,
         name: &ThingName,
-        attributes: Option<&Attributes>,
-        merge: bool,
-        expected_version: Option<u64>,
+        change: &ThingUpdate,
     ) -> Result<Thing, RegistryError> {
+        if let Some(type_name) = &change.type_name {
+            if change.remove_type {
+                let message = "removeThingType and thingTypeName exclude each other";
+                return Err(RegistryError::InvalidRequest(message.to_owned()));
+            }
+            self.check_thing_type(type_name).await?;
+        }
         let key = record::key::<Thing>(name.as_str());
         let updated = self
             .update(&key, |thing: &mut Thing| {
-                check_version(thing, expected_version)?;
-                if let Some(changes) = attributes {
-                    let base = if merge { &thing.attributes } else { &Attributes::default() };
+                check_version(thing, change.expected_version)?;
+                if let Some(changes) = &change.attributes {
+                    let base =
+                        if change.merge { &thing.attributes } else { &Attributes::default() };
                     thing.attributes = base.merged_with(changes);
+                }
+                if change.remove_type {
+                    thing.type_name = None;
+                } else if change.type_name.is_some() {
+                    thing.type_name.clone_from(&change.type_name);
                 }
                 thing.version += 1;
                 self.check_attributes(thing)?;
                 Ok(true)
             })
             .await?;
-        // Policies can ask for attributes.
+        // Policies can ask for attributes and the type.
         for id in self.attached_certificates(&Owner::Thing(name)).await? {
             self.certificate_changed(&id);
         }
@@ -277,7 +312,7 @@ impl Stored for Thing {
     fn to_record(&self) -> ThingRecord {
         ThingRecord {
             id: self.id.clone(),
-            type_name: self.type_name.as_deref().map(str::to_owned),
+            type_name: self.type_name.as_ref().map(ToString::to_string),
             attributes: self.attributes.values.clone(),
             version: self.version,
         }
@@ -287,7 +322,11 @@ impl Stored for Thing {
         Ok(Self {
             name: ThingName::parse(name).map_err(|error| error.to_string())?,
             id: record.id,
-            type_name: record.type_name.map(Arc::from),
+            type_name: record
+                .type_name
+                .map(|name| ThingTypeName::parse(&name))
+                .transpose()
+                .map_err(|error| error.to_string())?,
             attributes: Attributes { values: record.attributes, removed: Vec::new() },
             version: record.version,
         })

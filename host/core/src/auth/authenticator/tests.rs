@@ -97,7 +97,7 @@ async fn setup(default_authorizer: bool) -> Setup {
     let IssuedKeys { certificate, .. } = registry.create_keys_and_certificate(true).await.unwrap();
     let (policy, thing) = (PolicyName::parse("Own").unwrap(), ThingName::parse("Lamp").unwrap());
     registry.create_policy(&policy, OWN).await.unwrap();
-    registry.create_thing(&thing, Attributes::default()).await.unwrap();
+    registry.create_thing(&thing, None, Attributes::default()).await.unwrap();
     registry.attach_policy(&policy, &certificate.id).await.unwrap();
     registry.attach_thing_principal(&thing, &certificate.id).await.unwrap();
     let obedient =
@@ -137,7 +137,7 @@ async fn a_device_with_an_active_certificate_is_itself_and_its_thing() {
 async fn a_client_id_that_is_no_attached_thing_has_no_thing() {
     let Setup { authenticator, registry, .. } = setup(false).await;
     let other = ThingName::parse("Other").unwrap();
-    registry.create_thing(&other, Attributes::default()).await.unwrap();
+    registry.create_thing(&other, None, Attributes::default()).await.unwrap();
     for id in ["Other", "no thing name!"] {
         let client_id = Some(ClientId::parse(id).unwrap());
         let credentials = Credentials { client_id, ..with_certificate(DEVICES[0]) };
