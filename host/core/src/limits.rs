@@ -81,6 +81,14 @@ pub struct Limits {
     pub dead_letters: u32,
     /// Bytes of the dead letters of one rule; beyond them as for `dead_letters`.
     pub dead_letter_bytes: u64,
+    /// Attributes of a thing group.
+    pub thing_group_attributes: u32,
+    /// Groups above each other, the root counted.
+    pub thing_group_levels: u32,
+    /// Groups directly below one group.
+    pub thing_group_children: u32,
+    /// Groups that a thing may be in, each of another root.
+    pub groups_per_thing: u32,
     /// Seconds from a thing type's deprecation to when it may be deleted. AWS: 300.
     pub thing_type_delete_after_s: u32,
     /// Requests of one client about one shadow that are not answered yet; one more is rejected with
@@ -184,6 +192,10 @@ impl Default for Limits {
             action_retry_s: 3_600,
             dead_letters: 100_000,
             dead_letter_bytes: 64 * 1_024 * 1_024,
+            thing_group_attributes: 50,
+            thing_group_levels: 7,
+            thing_group_children: 100,
+            groups_per_thing: 10,
             thing_type_delete_after_s: 0,
             shadow_inflight_requests: 10,
             tables: 1_000,

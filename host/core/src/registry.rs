@@ -1,4 +1,4 @@
-//! The registry: things and their types, certificates, policies, and what is attached to what.
+//! The registry: things, their types and groups, certificates, policies, and what is attached to what.
 //!
 //! In: the control plane's operations (REST, provisioning). Out: records for lists and
 //! descriptions, and for `auth` the policies of a certificate and its thing. Everything is durable
@@ -7,7 +7,8 @@
 //!
 //! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`. A certificate's
 //! record is the truth about its attachments. The other direction is answered from small index
-//! keys (`policy-target/{policy}/{certificate}`, `thing-principal/{thing}/{certificate}`), because
+//! keys (`policy-target/{policy}/{certificate}`, `thing-principal/{thing}/{certificate}`; for groups
+//! see `thing_group`), because
 //! the store has no transactions over several keys. Their invariant: an index key is written
 //! before the truth and removed after it, so that it may be there in vain but never be missing;
 //! readers ask the truth.
@@ -18,6 +19,7 @@ mod issuer;
 mod policy;
 mod record;
 mod thing;
+mod thing_group;
 mod thing_type;
 
 use crate::ids::{Account, CertificateId, NameError};
@@ -38,6 +40,7 @@ pub use certificate::{
 pub use issuer::{IssueError, Issued, Issuer};
 pub use policy::{PolicyDefinition, PolicyVersion};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
+pub use thing_group::{ThingGroup, ThingGroupProperties};
 pub use thing_type::{ThingType, ThingTypeProperties};
 
 /// Times that a change is decided anew because someone else wrote in between. Writers of one
@@ -54,6 +57,25 @@ const ISSUING_MAX: usize = 2;
 /// Certificates share this many counters of [`Registry::permissions_generation`]; two on one
 /// counter only cost each other a needless look. 8 KiB.
 const GENERATIONS: usize = 1_024;
+
+/// Longest description in characters (`ThingTypeDescription`, `ThingGroupDescription`).
+const DESCRIPTION_CHARS_MAX: usize = 2_028;
+
+/// The descriptions of all of AWS's resources follow one pattern: `[\p{Graph}\x20]*`.
+fn check_description(member: &str, text: &str) -> Result<(), RegistryError> {
+    if text.chars().count() > DESCRIPTION_CHARS_MAX {
+        return Err(RegistryError::InvalidRequest(format!(
+            "{member} has more than {DESCRIPTION_CHARS_MAX} characters"
+        )));
+    }
+    match text.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace() && *c != ' ') {
+        Some((at, _)) => Err(RegistryError::InvalidRequest(format!(
+            "{member} has a character at byte {at} that is not allowed: neither control characters \
+             nor white space but the space"
+        ))),
+        None => Ok(()),
+    }
+}
 
 /// Why an operation of the registry failed; the variants are AWS IoT's exceptions.
 #[derive(Clone, Debug, thiserror::Error)]

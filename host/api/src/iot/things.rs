@@ -29,11 +29,19 @@ struct Members {
     expected_version: Option<u64>,
 }
 
+/// AWS: `AttributePayload`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct AttributePayload {
+pub(crate) struct AttributePayload {
     attributes: BTreeMap<String, String>,
     merge: bool,
+}
+
+impl AttributePayload {
+    /// The attributes, and whether they are to be merged into the present ones.
+    pub(crate) fn parse(self) -> Result<(Attributes, bool), ApiError> {
+        Ok((Attributes::parse(self.attributes)?, self.merge))
+    }
 }
 
 async fn create_thing(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -140,8 +148,7 @@ impl Members {
 
     /// The attributes, and whether they are to be merged into the present ones.
     fn attributes(self) -> Result<Option<(Attributes, bool)>, ApiError> {
-        let Some(payload) = self.attribute_payload else { return Ok(None) };
-        Ok(Some((Attributes::parse(payload.attributes)?, payload.merge)))
+        self.attribute_payload.map(AttributePayload::parse).transpose()
     }
 }
 

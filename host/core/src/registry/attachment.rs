@@ -305,7 +305,7 @@ impl Registry {
 }
 
 /// A page of a set that is in memory.
-fn page_of<T: Ord + std::borrow::Borrow<str>>(
+pub(super) fn page_of<T: Ord + std::borrow::Borrow<str>>(
     set: std::collections::BTreeSet<T>,
     page: PageRequest<'_>,
 ) -> Page<T> {

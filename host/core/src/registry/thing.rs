@@ -3,10 +3,10 @@
 use super::attachment::Owner;
 use super::record::{self, Stored};
 use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
-use crate::ids::{ThingName, ThingTypeName};
+use crate::ids::{ThingGroupName, ThingName, ThingTypeName};
 use crate::random;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest attribute name in bytes (`AttributeName`).
 const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
@@ -27,6 +27,8 @@ pub struct Thing {
     pub attributes: Attributes,
     /// 1 at first, then one more with every update.
     pub version: u64,
+    /// Static groups that it is in, each of another root.
+    pub groups: BTreeSet<ThingGroupName>,
 }
 
 /// Attributes of a thing: names of `[a-zA-Z0-9_.,@/:#-]{1,128}`, values of
@@ -71,12 +73,17 @@ impl Attributes {
         Ok(attributes)
     }
 
+    /// Of a record, where they were checked.
+    pub(super) fn stored(values: BTreeMap<String, String>) -> Self {
+        Self { values, removed: Vec::new() }
+    }
+
     /// Names and values, ordered by name.
     pub fn values(&self) -> &BTreeMap<String, String> {
         &self.values
     }
 
-    fn merged_with(&self, changes: &Self) -> Self {
+    pub(super) fn merged_with(&self, changes: &Self) -> Self {
         let mut values = self.values.clone();
         values.extend(changes.values.clone());
         values.retain(|name, _| !changes.removed.contains(name));
@@ -147,6 +154,7 @@ impl Registry {
             type_name,
             attributes: Attributes { removed: Vec::new(), ..attributes },
             version: 1,
+            groups: BTreeSet::new(),
         };
         self.check_attributes(&thing)?;
         let key = record::key::<Thing>(name.as_str());
@@ -248,6 +256,9 @@ impl Registry {
             }
             if self.remove(&key, revision).await? {
                 tracing::info!(thing = %name, "thing deleted");
+                for group in &thing.groups {
+                    self.forget_member(group, name).await?;
+                }
                 return self.detach_from_all(&owner).await;
             }
         }
@@ -302,6 +313,8 @@ pub(super) struct ThingRecord {
     type_name: Option<String>,
     attributes: BTreeMap<String, String>,
     version: u64,
+    #[serde(default)]
+    groups: BTreeSet<String>,
 }
 
 impl Stored for Thing {
@@ -315,6 +328,7 @@ impl Stored for Thing {
             type_name: self.type_name.as_ref().map(ToString::to_string),
             attributes: self.attributes.values.clone(),
             version: self.version,
+            groups: self.groups.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -327,8 +341,14 @@ impl Stored for Thing {
                 .map(|name| ThingTypeName::parse(&name))
                 .transpose()
                 .map_err(|error| error.to_string())?,
-            attributes: Attributes { values: record.attributes, removed: Vec::new() },
+            attributes: Attributes::stored(record.attributes),
             version: record.version,
+            groups: record
+                .groups
+                .iter()
+                .map(|name| ThingGroupName::parse(name))
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
         })
     }
 

@@ -4,7 +4,7 @@
 //! that are keep its name.
 
 use super::record::{self, Stored};
-use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
+use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError, check_description};
 use crate::ids::ThingTypeName;
 use crate::random;
 use crate::time::Timestamp;
@@ -12,9 +12,6 @@ use serde::{Deserialize, Serialize};
 
 /// Attributes of a type that are searchable. AWS: 3.
 const SEARCHABLE_MAX: usize = 3;
-
-/// Longest description in characters (`ThingTypeDescription`).
-const DESCRIPTION_CHARS_MAX: usize = 2_028;
 
 /// A thing type of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,22 +67,6 @@ impl ThingTypeProperties {
     /// Names of attributes that things of the type can be searched by, at most three.
     pub fn searchable_attributes(&self) -> &[String] {
         &self.searchable_attributes
-    }
-}
-
-/// The descriptions of all of AWS's resources follow one pattern: `[\p{Graph}\x20]*`.
-fn check_description(member: &str, text: &str) -> Result<(), RegistryError> {
-    if text.chars().count() > DESCRIPTION_CHARS_MAX {
-        return Err(RegistryError::InvalidRequest(format!(
-            "{member} has more than {DESCRIPTION_CHARS_MAX} characters"
-        )));
-    }
-    match text.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace() && *c != ' ') {
-        Some((at, _)) => Err(RegistryError::InvalidRequest(format!(
-            "{member} has a character at byte {at} that is not allowed: neither control characters \
-             nor white space but the space"
-        ))),
-        None => Ok(()),
     }
 }
 

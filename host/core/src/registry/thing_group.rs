@@ -1,0 +1,565 @@
+//! Static thing groups: a forest of names with things in them.
+//!
+//! A group's record is the truth about its parent, which is fixed; a thing's record is the truth about
+//! the groups that it is in. The ways back are index keys, `thing-group-child/{parent}/{child}` and
+//! `thing-group-thing/{group}/{thing}`, with the invariant of the module above.
+
+use super::record::{self, Stored};
+use super::thing::Thing;
+use super::{
+    ATTEMPTS_MAX, Attributes, Page, PageRequest, Registry, RegistryError, SCAN_RECORDS,
+    check_description,
+};
+use crate::ids::{ThingGroupName, ThingName};
+use crate::random;
+use crate::storage::{Expect, Key, StoreError};
+use crate::time::Timestamp;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Value of an index key: the version of its encoding, which says nothing more.
+const INDEX_VALUE: &[u8] = &[1];
+
+/// A static thing group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThingGroup {
+    /// Its name, which cannot change.
+    pub name: ThingGroupName,
+    /// A UUID.
+    pub id: String,
+    /// The group above it, which cannot change.
+    pub parent: Option<ThingGroupName>,
+    /// What an operator says about it.
+    pub properties: ThingGroupProperties,
+    /// 1 at first, then one more with every update.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// What an operator says about a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThingGroupProperties {
+    /// For people, at most 2,028 characters.
+    pub description: Option<String>,
+    /// At most `Limits::thing_group_attributes`.
+    pub attributes: Attributes,
+}
+
+impl Registry {
+    /// CreateThingGroup. The same group again is a success and changes nothing.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceAlreadyExists`] when its parent or properties differ,
+    /// [`RegistryError::ResourceNotFound`] for the parent, [`RegistryError::InvalidRequest`] beyond
+    /// `Limits::thing_group_levels`, `thing_group_children`, `thing_group_attributes`.
+    pub async fn create_thing_group(
+        &self,
+        name: &ThingGroupName,
+        parent: Option<ThingGroupName>,
+        properties: ThingGroupProperties,
+    ) -> Result<ThingGroup, RegistryError> {
+        let attributes = Attributes::default().merged_with(&properties.attributes);
+        let group = ThingGroup {
+            name: name.clone(),
+            id: random::uuid(&*self.0.ports.random),
+            parent,
+            properties: ThingGroupProperties { attributes, ..properties },
+            version: 1,
+            created_at: self.0.ports.clock.wall(),
+        };
+        self.check_group(&group)?;
+        let key = record::key::<ThingGroup>(name.as_str());
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some((existing, _)) = self.read::<ThingGroup>(&key).await? {
+                if (&existing.parent, &existing.properties) == (&group.parent, &group.properties) {
+                    return Ok(existing);
+                }
+                return Err(RegistryError::ResourceAlreadyExists {
+                    message: format!("thing group {name} exists with another configuration"),
+                    id: existing.id,
+                    arn: self.thing_group_arn(name),
+                });
+            }
+            if let Some(parent) = &group.parent {
+                self.check_place(parent).await?;
+                self.put_index(&child_key(parent, name.as_str())).await?;
+            }
+            if self.write(&key, &group, None).await? {
+                tracing::info!(thing_group = %name, "thing group created");
+                return self.check_parent_is_there(group).await;
+            }
+        }
+        Err(RegistryError::Busy)
+    }
+
+    /// DescribeThingGroup.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn describe_thing_group(
+        &self,
+        name: &ThingGroupName,
+    ) -> Result<ThingGroup, RegistryError> {
+        Ok(self.read_existing(&record::key::<ThingGroup>(name.as_str())).await?.0)
+    }
+
+    /// The groups above a group, from its root to its parent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn thing_group_ancestors(
+        &self,
+        group: &ThingGroup,
+    ) -> Result<Vec<ThingGroupName>, RegistryError> {
+        let mut ancestors = Vec::new();
+        let mut next = group.parent.clone();
+        while let Some(name) = next {
+            next = self.describe_thing_group(&name).await?.parent;
+            ancestors.push(name);
+        }
+        ancestors.reverse();
+        Ok(ancestors)
+    }
+
+    /// UpdateThingGroup: replaces the description, and replaces the attributes or merges them into the
+    /// present ones; returns the group as it is now.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`], [`RegistryError::VersionConflict`],
+    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_group_attributes`.
+    pub async fn update_thing_group(
+        &self,
+        name: &ThingGroupName,
+        properties: &ThingGroupProperties,
+        merge: bool,
+        expected_version: Option<u64>,
+    ) -> Result<ThingGroup, RegistryError> {
+        let change = |group: &mut ThingGroup| {
+            check_version(group, expected_version)?;
+            let present = match merge {
+                true => std::mem::take(&mut group.properties.attributes),
+                false => Attributes::default(),
+            };
+            group.properties = ThingGroupProperties {
+                description: properties.description.clone(),
+                attributes: present.merged_with(&properties.attributes),
+            };
+            group.version += 1;
+            self.check_group(group)?;
+            Ok(true)
+        };
+        self.update(&record::key::<ThingGroup>(name.as_str()), change).await
+    }
+
+    /// DeleteThingGroup; a group that does not exist is a success. Its things leave it.
+    ///
+    /// # Errors
+    /// [`RegistryError::VersionConflict`], [`RegistryError::InvalidRequest`] while there are groups
+    /// below it.
+    pub async fn delete_thing_group(
+        &self,
+        name: &ThingGroupName,
+        expected_version: Option<u64>,
+    ) -> Result<(), RegistryError> {
+        let key = record::key::<ThingGroup>(name.as_str());
+        for _ in 0..ATTEMPTS_MAX {
+            let Some((group, revision)) = self.read::<ThingGroup>(&key).await? else {
+                return Ok(());
+            };
+            check_version(&group, expected_version)?;
+            if let Some(child) = self.children(name).await?.first() {
+                return Err(RegistryError::InvalidRequest(format!(
+                    "thing group {name} has groups below it, e.g. {child}; delete them first"
+                )));
+            }
+            if !self.remove(&key, revision).await? {
+                continue;
+            }
+            tracing::info!(thing_group = %name, "thing group deleted");
+            if let Some(parent) = &group.parent {
+                self.0.ports.storage.delete(&child_key(parent, name.as_str()), Expect::Any).await?;
+            }
+            let all = PageRequest { limit: usize::MAX, after: None };
+            for thing in self.members(name, all).await?.items {
+                self.leave(&thing, name).await?;
+            }
+            return Ok(());
+        }
+        Err(RegistryError::Busy)
+    }
+
+    /// ListThingGroups, ordered by name: those directly below `parent`, or the roots; with those below
+    /// them if `recursive`.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`] for the parent.
+    pub async fn list_thing_groups(
+        &self,
+        parent: Option<&ThingGroupName>,
+        prefix: Option<&str>,
+        recursive: bool,
+        page: PageRequest<'_>,
+    ) -> Result<Page<ThingGroupName>, RegistryError> {
+        if let Some(parent) = parent {
+            self.describe_thing_group(parent).await?;
+        }
+        let all = PageRequest { limit: usize::MAX, after: None };
+        let groups = self.list(all, |_: &ThingGroup| true).await?.items;
+        let parents: BTreeMap<_, _> =
+            groups.into_iter().map(|group| (group.name, group.parent)).collect();
+        let is_below = |name: &ThingGroupName| {
+            let mut above = parents.get(name).and_then(Option::as_ref);
+            if recursive && parent.is_none() {
+                return true;
+            }
+            while recursive && above.is_some() && above != parent {
+                above = above.and_then(|name| parents.get(name)).and_then(Option::as_ref);
+            }
+            above == parent
+        };
+        let found = parents.keys().filter(|name| {
+            prefix.is_none_or(|prefix| name.as_str().starts_with(prefix)) && is_below(name)
+        });
+        Ok(super::attachment::page_of(found.cloned().collect(), page))
+    }
+
+    /// AddThingToThingGroup; again is a success.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`]; [`RegistryError::InvalidRequest`] beyond
+    /// `Limits::groups_per_thing`, and for a second group below the same root.
+    pub async fn add_thing_to_group(
+        &self,
+        thing: &ThingName,
+        group: &ThingGroupName,
+    ) -> Result<(), RegistryError> {
+        let root = self.root(&self.describe_thing_group(group).await?).await?;
+        let key = record::key::<Thing>(thing.as_str());
+        for _ in 0..ATTEMPTS_MAX {
+            let (mut member, revision) = self.read_existing::<Thing>(&key).await?;
+            if member.groups.contains(group) {
+                return Ok(());
+            }
+            self.check_groups(&member, group, &root).await?;
+            self.put_index(&member_key(group, thing.as_str())).await?;
+            member.groups.insert(group.clone());
+            if !self.write(&key, &member, Some(revision)).await? {
+                continue;
+            }
+            self.membership_changed(thing).await?;
+            // Deleted since the first look? The deletion may have missed this thing.
+            return match self.describe_thing_group(group).await {
+                Err(error) => {
+                    self.leave(thing, group).await?;
+                    Err(error)
+                }
+                Ok(_) => Ok(()),
+            };
+        }
+        Err(RegistryError::Busy)
+    }
+
+    /// RemoveThingFromThingGroup; a thing that is not in the group is a success.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn remove_thing_from_group(
+        &self,
+        thing: &ThingName,
+        group: &ThingGroupName,
+    ) -> Result<(), RegistryError> {
+        self.describe_thing_group(group).await?;
+        self.describe_thing(thing).await?;
+        self.leave(thing, group).await
+    }
+
+    /// ListThingsInThingGroup, ordered by name; with those of the groups below it if `recursive`.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_things_in_group(
+        &self,
+        group: &ThingGroupName,
+        recursive: bool,
+        page: PageRequest<'_>,
+    ) -> Result<Page<ThingName>, RegistryError> {
+        self.describe_thing_group(group).await?;
+        let mut groups = vec![group.clone()];
+        let mut at = 0;
+        while recursive && at < groups.len() {
+            let below = self.children(&groups[at]).await?;
+            groups.extend(below);
+            at += 1;
+        }
+        let mut things = BTreeSet::new();
+        // One more than asked for tells whether there are more.
+        let more = PageRequest { limit: page.limit.saturating_add(1), ..page };
+        for group in &groups {
+            things.extend(self.members(group, more).await?.items);
+        }
+        Ok(super::attachment::page_of(things, page))
+    }
+
+    /// ListThingGroupsForThing, ordered by name.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_groups_of_thing(
+        &self,
+        thing: &ThingName,
+        page: PageRequest<'_>,
+    ) -> Result<Page<ThingGroupName>, RegistryError> {
+        Ok(super::attachment::page_of(self.describe_thing(thing).await?.groups, page))
+    }
+
+    /// `arn:aws:iot:<region>:<account>:thinggroup/<name>`.
+    pub fn thing_group_arn(&self, name: &ThingGroupName) -> String {
+        self.account().arn(&format!("thinggroup/{name}"))
+    }
+
+    /// A thing is gone: its group need not know it any more.
+    pub(super) async fn forget_member(
+        &self,
+        group: &ThingGroupName,
+        thing: &ThingName,
+    ) -> Result<(), RegistryError> {
+        self.0.ports.storage.delete(&member_key(group, thing.as_str()), Expect::Any).await?;
+        Ok(())
+    }
+
+    async fn leave(&self, thing: &ThingName, group: &ThingGroupName) -> Result<(), RegistryError> {
+        let entry = self.0.ports.storage.get(&member_key(group, thing.as_str())).await?;
+        let mut removed = false;
+        let change = |member: &mut Thing| {
+            removed = member.groups.remove(group);
+            Ok(removed)
+        };
+        match self.update(&record::key::<Thing>(thing.as_str()), change).await {
+            Ok(_) => self.membership_changed(thing).await?,
+            Err(RegistryError::ResourceNotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(entry) = entry {
+            match self.0.ports.storage.delete(&entry.key, Expect::Revision(entry.revision)).await {
+                // Added again: the entry is needed.
+                Ok(_) | Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Policies of groups hold for the certificates of the things in them.
+    async fn membership_changed(&self, thing: &ThingName) -> Result<(), RegistryError> {
+        let owner = super::attachment::Owner::Thing(thing);
+        for id in self.attached_certificates(&owner).await? {
+            self.certificate_changed(&id);
+        }
+        Ok(())
+    }
+
+    async fn check_groups(
+        &self,
+        thing: &Thing,
+        group: &ThingGroupName,
+        root: &ThingGroupName,
+    ) -> Result<(), RegistryError> {
+        let max = self.0.ports.limits.groups_per_thing;
+        if thing.groups.len() >= max as usize {
+            return Err(RegistryError::InvalidRequest(format!(
+                "thing {} is in {max} groups already; remove it from one first",
+                thing.name
+            )));
+        }
+        for other in &thing.groups {
+            // Deleted at this moment: the thing is about to leave it.
+            let Ok(known) = self.describe_thing_group(other).await else { continue };
+            if self.root(&known).await? == *root {
+                return Err(RegistryError::InvalidRequest(format!(
+                    "thing {} is in group {other}, which has the same root as {group}; a thing is in one \
+                     group of a hierarchy",
+                    thing.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn root(&self, group: &ThingGroup) -> Result<ThingGroupName, RegistryError> {
+        let ancestors = self.thing_group_ancestors(group).await?;
+        Ok(ancestors.into_iter().next().unwrap_or_else(|| group.name.clone()))
+    }
+
+    /// Whether there is room for another group below this one.
+    async fn check_place(&self, parent: &ThingGroupName) -> Result<(), RegistryError> {
+        let limits = &self.0.ports.limits;
+        let levels = self.thing_group_ancestors(&self.describe_thing_group(parent).await?).await?;
+        // The new one and its parent are two more.
+        if levels.len() + 2 > limits.thing_group_levels as usize {
+            return Err(RegistryError::InvalidRequest(format!(
+                "a group below {parent} would be on level {}; there are at most {} levels",
+                levels.len() + 2,
+                limits.thing_group_levels
+            )));
+        }
+        if self.children(parent).await?.len() >= limits.thing_group_children as usize {
+            return Err(RegistryError::InvalidRequest(format!(
+                "thing group {parent} has {} groups below it already",
+                limits.thing_group_children
+            )));
+        }
+        Ok(())
+    }
+
+    /// Deleted since the first look? The deletion may have missed this group.
+    async fn check_parent_is_there(&self, group: ThingGroup) -> Result<ThingGroup, RegistryError> {
+        let Some(parent) = &group.parent else { return Ok(group) };
+        match self.describe_thing_group(parent).await {
+            Ok(_) => Ok(group),
+            Err(error) => {
+                self.delete_thing_group(&group.name, None).await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn check_group(&self, group: &ThingGroup) -> Result<(), RegistryError> {
+        if let Some(description) = &group.properties.description {
+            check_description("thingGroupDescription", description)?;
+        }
+        let count = group.properties.attributes.values().len();
+        let max = self.0.ports.limits.thing_group_attributes;
+        if count > max as usize {
+            return Err(RegistryError::InvalidRequest(format!(
+                "thing group {} would have {count} attributes; at most {max} are allowed",
+                group.name
+            )));
+        }
+        Ok(())
+    }
+
+    async fn put_index(&self, key: &Key) -> Result<(), RegistryError> {
+        let value = Bytes::from_static(INDEX_VALUE);
+        self.0.ports.storage.put(key, value, Expect::Any).await?;
+        Ok(())
+    }
+
+    /// Groups directly below a group; at most `Limits::thing_group_children`.
+    async fn children(
+        &self,
+        parent: &ThingGroupName,
+    ) -> Result<Vec<ThingGroupName>, RegistryError> {
+        let mut children = Vec::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let prefix = child_key(parent, "");
+            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
+            let Some(last) = entries.last() else { return Ok(children) };
+            after = Some(last.key.clone());
+            for entry in &entries {
+                let name = ThingGroupName::parse(record::name_of(&entry.key))?;
+                let key = record::key::<ThingGroup>(name.as_str());
+                let truth = self.read::<ThingGroup>(&key).await?;
+                if truth.is_some_and(|(group, _)| group.parent.as_ref() == Some(parent)) {
+                    children.push(name);
+                }
+            }
+        }
+    }
+
+    /// Things directly in a group, ordered by name.
+    async fn members(
+        &self,
+        group: &ThingGroupName,
+        page: PageRequest<'_>,
+    ) -> Result<Page<ThingName>, RegistryError> {
+        let mut items: Vec<ThingName> = Vec::new();
+        let mut after = page.after.map(|name| member_key(group, name));
+        loop {
+            let prefix = member_key(group, "");
+            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
+            let Some(last) = entries.last() else { return Ok(Page { items, next: None }) };
+            after = Some(last.key.clone());
+            for entry in &entries {
+                let name = ThingName::parse(record::name_of(&entry.key))?;
+                let truth = self.read::<Thing>(&record::key::<Thing>(name.as_str())).await?;
+                if !truth.is_some_and(|(thing, _)| thing.groups.contains(group)) {
+                    continue;
+                }
+                if items.len() == page.limit {
+                    let next = items.last().map(|name| name.as_str().to_owned());
+                    return Ok(Page { items, next });
+                }
+                items.push(name);
+            }
+        }
+    }
+}
+
+fn child_key(parent: &ThingGroupName, child: &str) -> Key {
+    Key::new("thing-group-child", &[parent.as_str(), child])
+}
+
+fn member_key(group: &ThingGroupName, thing: &str) -> Key {
+    Key::new("thing-group-thing", &[group.as_str(), thing])
+}
+
+fn check_version(group: &ThingGroup, expected: Option<u64>) -> Result<(), RegistryError> {
+    match expected {
+        Some(expected) if expected != group.version => {
+            Err(RegistryError::VersionConflict(format!(
+                "thing group {} has version {}, expected was {expected}",
+                group.name, group.version
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ThingGroupRecord {
+    id: String,
+    parent: Option<String>,
+    description: Option<String>,
+    attributes: BTreeMap<String, String>,
+    version: u64,
+    created_at_ms: u64,
+}
+
+impl Stored for ThingGroup {
+    const KIND: &str = "thing-group";
+    const VERSION: u8 = 1;
+    type Record = ThingGroupRecord;
+
+    fn to_record(&self) -> ThingGroupRecord {
+        ThingGroupRecord {
+            id: self.id.clone(),
+            parent: self.parent.as_ref().map(ToString::to_string),
+            description: self.properties.description.clone(),
+            attributes: self.properties.attributes.values().clone(),
+            version: self.version,
+            created_at_ms: self.created_at.as_millis(),
+        }
+    }
+
+    fn from_record(name: &str, record: ThingGroupRecord) -> Result<Self, String> {
+        let parse = |name: &str| ThingGroupName::parse(name).map_err(|error| error.to_string());
+        Ok(Self {
+            name: parse(name)?,
+            id: record.id,
+            parent: record.parent.as_deref().map(parse).transpose()?,
+            properties: ThingGroupProperties {
+                description: record.description,
+                attributes: Attributes::stored(record.attributes),
+            },
+            version: record.version,
+            created_at: Timestamp::from_millis(record.created_at_ms),
+        })
+    }
+
+    fn not_found(name: &str) -> RegistryError {
+        RegistryError::ResourceNotFound(format!("thing group {name} does not exist"))
+    }
+}
