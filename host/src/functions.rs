@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gnomon_core::actions::definition::lambda_function;
-use gnomon_core::ids::{PluginName, ShadowName, ThingName};
-use gnomon_core::registry::Registry;
+use gnomon_core::ids::{PluginName, ShadowName, ThingGroupName, ThingName};
+use gnomon_core::registry::{Registry, Thing};
 use gnomon_core::rules::functions::Functions;
 use gnomon_core::rules::sql::protobuf::Descriptor;
 use gnomon_core::rules::sql::{Callee, Datum, ExternalCall};
@@ -66,14 +66,26 @@ impl HostFunctions {
         String::from_utf8(document.into()).map(Datum::Json).map_err(|error| error.to_string())
     }
 
-    /// `get_registry_data('DescribeThing', thing, roleArn)`
+    /// `get_registry_data(operation, thing, roleArn)`: what the operation of the API answers.
     async fn registry_data(&self, call: &ExternalCall) -> Result<Datum, String> {
-        let operation = text(call, 0)?;
-        if operation != "DescribeThing" {
-            return Err(format!("{operation:.64} is not offered; DescribeThing is"));
-        }
         let name = ThingName::parse(&text(call, 1)?).map_err(|error| error.to_string())?;
         let thing = self.registry.describe_thing(&name).await.map_err(|error| error.to_string())?;
+        match text(call, 0)?.as_str() {
+            "DescribeThing" => Ok(self.thing(&thing)),
+            "ListThingGroupsForThing" => Ok(self.groups(&thing)),
+            other => Err(format!(
+                "{other:.64} is not offered; DescribeThing and ListThingGroupsForThing are"
+            )),
+        }
+    }
+
+    fn groups(&self, thing: &Thing) -> Datum {
+        let group = |name: &ThingGroupName| json!({ "groupName": name.as_str(), "groupArn": self.registry.thing_group_arn(name) });
+        let groups: Vec<_> = thing.groups.iter().map(group).collect();
+        Datum::Json(json!({ "thingGroups": groups }).to_string())
+    }
+
+    fn thing(&self, thing: &Thing) -> Datum {
         let attributes: serde_json::Map<String, Value> = thing
             .attributes
             .values()
@@ -91,7 +103,7 @@ impl HostFunctions {
         if let Some(type_name) = &thing.type_name {
             answer["thingTypeName"] = Value::String(type_name.to_string());
         }
-        Ok(Datum::Json(answer.to_string()))
+        Datum::Json(answer.to_string())
     }
 
     /// `decode(bytes, 'proto', bucket, key, file, message)`

@@ -260,3 +260,34 @@ fn a_statement_calls_functions_of_plugins() {
     let unknown = test("SELECT geo_nothing(a) FROM 'a'");
     assert!(unknown.contains("line 1, column 8: "), "{unknown}");
 }
+
+#[test]
+fn a_statement_asks_the_registry() {
+    let host = Host::start(LAB);
+    let Some(aws) = Aws::of(&host) else { return };
+    let properties = "searchableAttributes=watts";
+    let of_type = ["--thing-type-name", "Lamp"];
+    let create = ["iot", "create-thing-type", of_type[0], of_type[1]];
+    aws.ok(&[&create[..], &["--thing-type-properties", properties]].concat());
+    let thing = ["--thing-name", "L1"];
+    aws.ok(&["iot", "create-thing", thing[0], thing[1], of_type[0], of_type[1]]);
+    let group = ["--thing-group-name", "hall"];
+    aws.ok(&["iot", "create-thing-group", group[0], group[1]]);
+    let add = ["iot", "add-thing-to-thing-group", group[0], group[1], thing[0], thing[1]];
+    aws.ok(&add);
+    let things = aws.ok(&["iot", "list-things-in-thing-group", group[0], group[1]]);
+    assert_eq!(things["things"], json!(["L1"]));
+    let test = |operation: &str, member: &str| {
+        let sql = format!("SELECT VALUE get_registry_data('{operation}', 'L1', 'arn').{member}");
+        let output =
+            host.gnomon(&["rule", "test", "--topic", "a", "--payload", "{}", "--sql", &sql]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(test("DescribeThing", "thingTypeName"), "\"Lamp\"\n");
+    let groups = test("ListThingGroupsForThing", "thingGroups");
+    let groups: Value = serde_json::from_str(&groups).unwrap();
+    let arn = "arn:aws:iot:us-east-1:123456789012:thinggroup/hall";
+    assert_eq!(groups, json!([{ "groupName": "hall", "groupArn": arn }]));
+    let other = test("DeleteThing", "x");
+    assert!(other.contains("DeleteThing is not offered"), "{other}");
+}
