@@ -8,13 +8,14 @@
 //! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`. A certificate's
 //! record is the truth about its attachments. The other direction is answered from small index
 //! keys (`policy-target/{policy}/{certificate}`, `thing-principal/{thing}/{certificate}`; for groups
-//! see `thing_group`), because
+//! see `thing_group` and `group_policy`), because
 //! the store has no transactions over several keys. Their invariant: an index key is written
 //! before the truth and removed after it, so that it may be there in vain but never be missing;
 //! readers ask the truth.
 
 mod attachment;
 mod certificate;
+mod group_policy;
 mod issuer;
 mod policy;
 mod record;
@@ -37,6 +38,7 @@ use tokio::sync::{Semaphore, watch};
 pub use certificate::{
     Certificate, CertificateMode, CertificateStatus, IssuedKeys, certificate_id,
 };
+pub use group_policy::PolicyTarget;
 pub use issuer::{IssueError, Issued, Issuer};
 pub use policy::{PolicyDefinition, PolicyVersion};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};

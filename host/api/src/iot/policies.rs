@@ -4,8 +4,8 @@ use crate::Services;
 use crate::call::{Answer, Call, Page, encode_token, epoch_seconds};
 use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
-use gnomon_core::ids::{CertificateId, PolicyName};
-use gnomon_core::registry::{self, PolicyDefinition, PolicyVersion, Registry};
+use gnomon_core::ids::{CertificateId, PolicyName, ThingGroupName, ThingName};
+use gnomon_core::registry::{self, PolicyDefinition, PolicyTarget, PolicyVersion, Registry};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const HANDLERS: Handlers = handlers! {
@@ -213,20 +213,38 @@ async fn delete_policy_version(services: &Services, call: &Call<'_>) -> Result<A
 }
 
 async fn attach_policy(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    let target = target_member(services, call)?;
-    services.registry.attach_policy(&policy_name(call)?, &target).await?;
+    let policy = policy_name(call)?;
+    match target_member(services, call)? {
+        PolicyTarget::Certificate(id) => services.registry.attach_policy(&policy, &id).await?,
+        PolicyTarget::Group(name) => {
+            services.registry.attach_group_policy(&policy, &name).await?;
+        }
+    }
     Ok(Answer::empty())
 }
 
 async fn detach_policy(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    let target = target_member(services, call)?;
-    services.registry.detach_policy(&policy_name(call)?, &target).await?;
+    let policy = policy_name(call)?;
+    match target_member(services, call)? {
+        PolicyTarget::Certificate(id) => services.registry.detach_policy(&policy, &id).await?,
+        PolicyTarget::Group(name) => {
+            services.registry.detach_group_policy(&policy, &name).await?;
+        }
+    }
     Ok(Answer::empty())
 }
 
 async fn list_attached_policies(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    let target = services.registry.parse_certificate_arn(call.label("target"))?;
-    attached_policies(services, &target, &call.page("pageSize", "marker")?).await
+    let page = call.page("pageSize", "marker")?;
+    match target(services, call.label("target"))? {
+        PolicyTarget::Certificate(id) => attached_policies(services, &id, &page).await,
+        PolicyTarget::Group(name) => {
+            let recursive = call.query_as("recursive")?.unwrap_or(false);
+            let registry = &services.registry;
+            let found = registry.list_group_policies(&name, recursive, page.request()).await?;
+            policies_page(services, &found)
+        }
+    }
 }
 
 async fn list_targets_for_policy(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -238,30 +256,42 @@ async fn list_targets_for_policy(services: &Services, call: &Call<'_>) -> Result
         next_marker: Option<String>,
     }
     let (name, page) = (policy_name(call)?, call.page("pageSize", "marker")?);
-    let found = services.registry.list_targets_for_policy(&name, page.request()).await?;
-    let (targets, next_marker) = arns(services, &found);
-    Answer::members(&Body { targets, next_marker })
+    let registry = &services.registry;
+    let found = registry.list_targets_for_policy(&name, page.request()).await?;
+    let arn = |target: &PolicyTarget| match target {
+        PolicyTarget::Certificate(id) => registry.certificate_arn(id),
+        PolicyTarget::Group(name) => registry.thing_group_arn(name),
+    };
+    Answer::members(&Body {
+        targets: found.items.iter().map(arn).collect(),
+        next_marker: found.next.as_deref().map(encode_token),
+    })
 }
 
 async fn get_effective_policies(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Members {
         principal: Option<String>,
+        cognito_identity_pool_id: Option<String>,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Body {
         effective_policies: Vec<PolicyBody>,
     }
-    let Members { principal } = call.members()?;
-    let Some(principal) = principal else {
-        return Err(ApiError::invalid_request(
-            "principal is missing: the ARN of a certificate; this host knows no Cognito identities",
-        ));
-    };
+    let Members { principal, cognito_identity_pool_id } = call.members()?;
     let registry = &services.registry;
-    let policies =
-        registry.effective_policies(&registry.parse_certificate_arn(&principal)?).await?;
+    let thing = call.query("thingName")?.map(ThingName::parse).transpose()?;
+    if cognito_identity_pool_id.is_some() || principal.is_none() && thing.is_none() {
+        return Err(ApiError::invalid_request(
+            "give principal, the ARN of a certificate, or thingName, or both; this host knows no Cognito \
+             identities",
+        ));
+    }
+    let principal = principal.as_deref().map(|arn| registry.parse_certificate_arn(arn));
+    let principal = principal.transpose()?;
+    let policies = registry.effective_policies(principal.as_ref(), thing.as_ref()).await?;
     let policy = |policy: &PolicyDefinition| PolicyBody {
         policy_document: Some(policy.default().document.to_string()),
         ..PolicyBody::new(&policy.name, registry)
@@ -296,7 +326,7 @@ async fn list_policy_principals(services: &Services, call: &Call<'_>) -> Result<
     }
     let name = PolicyName::parse(required_header(call, "x-amzn-iot-policy")?)?;
     let page = call.page("pageSize", "marker")?;
-    let found = services.registry.list_targets_for_policy(&name, page.request()).await?;
+    let found = services.registry.list_policy_principals(&name, page.request()).await?;
     let (principals, next_marker) = arns(services, &found);
     Answer::members(&Body { principals, next_marker })
 }
@@ -307,6 +337,13 @@ async fn attached_policies(
     page: &Page,
 ) -> Result<Answer, ApiError> {
     let found = services.registry.list_attached_policies(target, page.request()).await?;
+    policies_page(services, &found)
+}
+
+fn policies_page(
+    services: &Services,
+    found: &registry::Page<PolicyName>,
+) -> Result<Answer, ApiError> {
     let policy = |name: &PolicyName| PolicyBody::new(name, &services.registry);
     Answer::members(&PoliciesBody {
         policies: found.items.iter().map(policy).collect(),
@@ -325,13 +362,22 @@ fn version_id(call: &Call<'_>) -> Result<u32, ApiError> {
     })
 }
 
-fn target_member(services: &Services, call: &Call<'_>) -> Result<CertificateId, ApiError> {
+fn target_member(services: &Services, call: &Call<'_>) -> Result<PolicyTarget, ApiError> {
     #[derive(Deserialize)]
     struct Members {
         target: String,
     }
-    let Members { target } = call.members()?;
-    Ok(services.registry.parse_certificate_arn(&target)?)
+    let members: Members = call.members()?;
+    target(services, &members.target)
+}
+
+/// The certificate or thing group of an ARN.
+fn target(services: &Services, arn: &str) -> Result<PolicyTarget, ApiError> {
+    let groups = services.account.arn("thinggroup/");
+    Ok(match arn.strip_prefix(&groups) {
+        Some(name) => PolicyTarget::Group(ThingGroupName::parse(name)?),
+        None => PolicyTarget::Certificate(services.registry.parse_certificate_arn(arn)?),
+    })
 }
 
 /// The certificate whose ARN is in a header.
@@ -444,12 +490,60 @@ mod tests {
         let targets = host.iot("POST", "/policy-targets/P", "").await;
         assert_eq!(targets, json!({"targets": [arn]}));
         let principal = json!({"principal": arn}).to_string();
-        let effective = host.iot("POST", "/effective-policies?thingName=x", &principal).await;
+        let effective = host.iot("POST", "/effective-policies", &principal).await;
         assert_eq!(effective["effectivePolicies"][0]["policyDocument"], DOCUMENT);
         host.check_refused("DELETE", "/policies/P", "", "DeleteConflictException", "is attached")
             .await;
         host.iot("POST", "/target-policies/P", &target).await;
         assert_eq!(host.iot("POST", &attached, "").await, json!({"policies": []}));
+    }
+
+    #[tokio::test]
+    async fn a_policy_of_a_group_holds_for_the_things_below() {
+        let host = TestHost::new().await;
+        for name in ["P", "Q"] {
+            host.iot("POST", &format!("/policies/{name}"), &body()).await;
+        }
+        host.iot("POST", "/thing-groups/site", "").await;
+        host.iot("POST", "/thing-groups/hall", r#"{"parentGroupName": "site"}"#).await;
+        host.iot("POST", "/things/Lamp", "").await;
+        let add = r#"{"thingName": "Lamp", "thingGroupName": "hall"}"#;
+        host.iot("PUT", "/thing-groups/addThingToThingGroup", add).await;
+        let made = host.iot("POST", "/keys-and-certificate", "").await;
+        let certificate = made["certificateArn"].as_str().unwrap();
+        let group = |name: &str| format!("arn:aws:iot:us-east-1:123456789012:thinggroup/{name}");
+        let target = |arn: &str| json!({"target": arn}).to_string();
+        for arn in [group("site").as_str(), group("hall").as_str(), certificate] {
+            host.iot("PUT", "/target-policies/P", &target(arn)).await;
+        }
+        host.iot("PUT", "/target-policies/Q", &target(&group("site"))).await;
+        let names = |answer: &serde_json::Value, member: &str| -> Vec<String> {
+            let policies = answer[member].as_array().unwrap();
+            policies.iter().map(|it| it["policyName"].as_str().unwrap().to_owned()).collect()
+        };
+        let hall =
+            format!("/attached-policies/{}", group("hall").replace(':', "%3A").replace('/', "%2F"));
+        assert_eq!(names(&host.iot("POST", &hall, "").await, "policies"), ["P"]);
+        let recursive = host.iot("POST", &format!("{hall}?recursive=true"), "").await;
+        assert_eq!(names(&recursive, "policies"), ["P", "Q"]);
+        let effective = host.iot("POST", "/effective-policies?thingName=Lamp", "").await;
+        assert_eq!(names(&effective, "effectivePolicies"), ["P", "Q"]);
+        // Certificates first, then groups, page by page.
+        let mut found = Vec::new();
+        let mut next = "/policy-targets/P?pageSize=1".to_owned();
+        loop {
+            let page = host.iot("POST", &next, "").await;
+            found.extend(page["targets"].as_array().unwrap().clone());
+            let Some(token) = page["nextMarker"].as_str() else { break };
+            next = format!("/policy-targets/P?pageSize=1&marker={token}");
+        }
+        assert_eq!(json!(found), json!([certificate, group("hall"), group("site")]));
+        host.check_refused("DELETE", "/policies/Q", "", "DeleteConflictException", "group site")
+            .await;
+        for _ in 0..2 {
+            host.iot("POST", "/target-policies/Q", &target(&group("site"))).await;
+        }
+        host.iot("DELETE", "/policies/Q", "").await;
     }
 
     #[tokio::test]
@@ -476,6 +570,7 @@ mod tests {
         host.iot("POST", "/policies/P", &body()).await;
         let malformed = json!({"policyDocument": DOCUMENT.replace("Allow", "Permit")}).to_string();
         let group = r#"{"target": "arn:aws:iot:us-east-1:123456789012:thinggroup/g"}"#;
+        let role = r#"{"target": "arn:aws:iam::123456789012:role/x"}"#;
         let cases = [
             ("POST", "/policies/a%2Fb", &*body(), "InvalidRequestException", "policy name"),
             ("POST", "/policies/P", &body(), "ResourceAlreadyExistsException", "policy P exists"),
@@ -492,13 +587,15 @@ mod tests {
             ("GET", "/policies/P/version/2", "", "ResourceNotFoundException", "no version 2"),
             ("DELETE", "/policies/P/version/1", "", "DeleteConflictException", "is the default"),
             ("PUT", "/target-policies/P", "{}", "InvalidRequestException", "target"),
-            ("PUT", "/target-policies/P", group, "InvalidRequestException", "thinggroup/g"),
+            ("PUT", "/target-policies/P", group, "ResourceNotFoundException", "thing group g"),
+            ("PUT", "/target-policies/P", role, "InvalidRequestException", "role/x"),
+            ("POST", "/effective-policies", "{}", "InvalidRequestException", "give principal"),
             (
                 "POST",
-                "/effective-policies",
+                "/effective-policies?thingName=None",
                 "{}",
-                "InvalidRequestException",
-                "principal is missing",
+                "ResourceNotFoundException",
+                "thing None",
             ),
             ("GET", "/policies?marker=%25", "", "InvalidRequestException", "token"),
         ];

@@ -16,7 +16,9 @@ use super::{Authorizer, AuthorizerRequest, AuthorizerResponse, Credentials};
 use super::{EnhancedAuthorizer, Identity, Refusal};
 use crate::ids::{CertificateId, ClientId, PolicyName, Principal, ThingName};
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
-use crate::registry::{Certificate, CertificateStatus, Registry, RegistryError, certificate_id};
+use crate::registry::{
+    Certificate, CertificateStatus, Registry, RegistryError, Thing, certificate_id,
+};
 use crate::time::Clock;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -248,17 +250,26 @@ impl Authenticator {
             Err(error) => return Err(unavailable(&error)),
         };
         self.check_usable(&certificate)?;
+        let thing = self.thing_of(&certificate, context.client_id.as_ref()).await?;
+        let mut names = certificate.policies.clone();
+        if let Some(thing) = &thing {
+            let of_groups = self.registry.policies_of_thing(thing).await;
+            names.extend(of_groups.map_err(|error| unavailable(&error))?);
+        }
         let mut policies = Vec::new();
-        for name in &certificate.policies {
+        for name in &names {
             policies.extend(self.compiled(name).await?);
         }
-        let thing = self.thing_of(&certificate, context.client_id.as_ref()).await?;
         if policies.iter().any(|policy| policy.asks_for_certificate()) {
             // The registered one is the presented one: they have the same SHA-256.
             context.certificate = distinguished_name::fields(&certificate.der());
         }
         let name = thing.as_ref().map(|thing| thing.name.clone());
-        context.thing = thing;
+        context.thing = thing.map(|thing| ThingContext {
+            name: thing.name,
+            type_name: thing.type_name.map(|name| name.as_str().into()),
+            attributes: thing.attributes.values().clone(),
+        });
         let permissions = Permissions::new(policies.iter().map(|policy| &**policy), &context);
         Ok(Identity {
             principal: Some(Principal::new(id.as_str())),
@@ -295,7 +306,7 @@ impl Authenticator {
         &self,
         certificate: &Certificate,
         client_id: Option<&ClientId>,
-    ) -> Result<Option<ThingContext>, Refusal> {
+    ) -> Result<Option<Thing>, Refusal> {
         let Some(name) = client_id.and_then(|id| ThingName::parse(id.as_str()).ok()) else {
             return Ok(None);
         };
@@ -303,11 +314,7 @@ impl Authenticator {
             return Ok(None);
         }
         match self.registry.describe_thing(&name).await {
-            Ok(thing) => Ok(Some(ThingContext {
-                name,
-                type_name: thing.type_name.map(|name| name.as_str().into()),
-                attributes: thing.attributes.values().clone(),
-            })),
+            Ok(thing) => Ok(Some(thing)),
             Err(RegistryError::ResourceNotFound(_)) => Ok(None),
             Err(error) => Err(unavailable(&error)),
         }

@@ -109,11 +109,11 @@ impl Registry {
         Ok(page_of(self.describe_certificate(target).await?.policies, page))
     }
 
-    /// ListTargetsForPolicy, ordered by certificate id.
+    /// ListPolicyPrincipals: the certificates, ordered by id.
     ///
     /// # Errors
     /// [`RegistryError::ResourceNotFound`].
-    pub async fn list_targets_for_policy(
+    pub async fn list_policy_principals(
         &self,
         policy: &PolicyName,
         page: PageRequest<'_>,

@@ -3,7 +3,7 @@
 use super::attachment::Owner;
 use super::record::{self, Stored};
 use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
-use crate::ids::{CertificateId, PolicyName};
+use crate::ids::PolicyName;
 use crate::policy::Policy;
 use crate::random;
 use crate::time::Timestamp;
@@ -118,10 +118,21 @@ impl Registry {
                     "policy {name} is attached to certificate {target}; detach it first"
                 )));
             }
+            if let Some(group) = self.groups_of_policy(name).await?.first() {
+                return Err(RegistryError::DeleteConflict(format!(
+                    "policy {name} is attached to thing group {group}; detach it first"
+                )));
+            }
             if self.remove(&key, revision).await? {
                 self.compiled().remove(name.as_str());
                 self.policy_changed();
                 tracing::info!(policy = %name, "policy deleted");
+                for group in self.groups_of_policy(name).await? {
+                    match self.detach_group_policy(name, &group).await {
+                        Ok(()) | Err(RegistryError::ResourceNotFound(_)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
                 return self.detach_from_all(&owner).await;
             }
         }
@@ -214,23 +225,6 @@ impl Registry {
         })
         .await?;
         Ok(())
-    }
-
-    /// GetEffectivePolicies of a certificate: what is attached to it.
-    ///
-    /// # Errors
-    /// [`RegistryError::ResourceNotFound`].
-    pub async fn effective_policies(
-        &self,
-        principal: &CertificateId,
-    ) -> Result<Vec<PolicyDefinition>, RegistryError> {
-        let mut policies = Vec::new();
-        for name in self.describe_certificate(principal).await?.policies {
-            // Deleted at this moment: it is about to be detached.
-            let key = record::key::<PolicyDefinition>(name.as_str());
-            policies.extend(self.read(&key).await?.map(|(policy, _)| policy));
-        }
-        Ok(policies)
     }
 
     /// The compiled default version of a policy; `None` when there is no such policy.

@@ -211,7 +211,7 @@ async fn a_certificate_goes_through_its_life() {
     check_refused(registry.delete_certificate(&id, false).await, "DeleteConflict", "policy P");
     registry.delete_certificate(&id, true).await.unwrap();
     check_refused(registry.describe_certificate(&id).await, "ResourceNotFound", id.as_str());
-    let targets = registry.list_targets_for_policy(&policy("P"), ALL).await.unwrap();
+    let targets = registry.list_policy_principals(&policy("P"), ALL).await.unwrap();
     assert_eq!(targets.items, []);
 }
 
@@ -312,7 +312,7 @@ async fn attachments_are_seen_from_both_sides() {
     }
     let mut both = vec![one.clone(), two.clone()];
     both.sort();
-    assert_eq!(registry.list_targets_for_policy(&policy("P"), ALL).await.unwrap().items, both);
+    assert_eq!(registry.list_policy_principals(&policy("P"), ALL).await.unwrap().items, both);
     assert_eq!(registry.list_thing_principals(&lamp, ALL).await.unwrap().items, both);
     let policies = registry.list_attached_policies(&one, ALL).await.unwrap();
     assert_eq!(policies, Page { items: vec![policy("P")], next: None });
@@ -346,7 +346,7 @@ async fn a_certificate_takes_ten_policies() {
             check_refused(attached, "LimitExceeded", "has 10 policies");
         }
     }
-    assert_eq!(registry.effective_policies(&id).await.unwrap().len(), 10);
+    assert_eq!(registry.effective_policies(Some(&id), None).await.unwrap().len(), 10);
 }
 
 #[tokio::test]
@@ -487,7 +487,7 @@ async fn the_way_back_is_never_missing_whatever_fails() {
         };
         tokio::join!(work(seed), work(seed + 1_000), work(seed + 5_000));
         calm.create_policy(&policy("P"), ALLOW_ALL).await.ok();
-        let targets = calm.list_targets_for_policy(&policy("P"), ALL).await.unwrap().items;
+        let targets = calm.list_policy_principals(&policy("P"), ALL).await.unwrap().items;
         for id in &ids {
             let attached = calm.describe_certificate(id).await.unwrap().policies;
             assert_eq!(attached.contains("P"), targets.contains(id), "seed {seed}");

@@ -10,7 +10,7 @@ use super::{
     ATTEMPTS_MAX, Attributes, Page, PageRequest, Registry, RegistryError, SCAN_RECORDS,
     check_description,
 };
-use crate::ids::{ThingGroupName, ThingName};
+use crate::ids::{PolicyName, ThingGroupName, ThingName};
 use crate::random;
 use crate::storage::{Expect, Key, StoreError};
 use crate::time::Timestamp;
@@ -36,6 +36,8 @@ pub struct ThingGroup {
     pub version: u64,
     /// When it was created.
     pub created_at: Timestamp,
+    /// Attached policies: they hold for the things in it and in all groups below it.
+    pub policies: BTreeSet<PolicyName>,
 }
 
 /// What an operator says about a group.
@@ -68,6 +70,7 @@ impl Registry {
             properties: ThingGroupProperties { attributes, ..properties },
             version: 1,
             created_at: self.0.ports.clock.wall(),
+            policies: BTreeSet::new(),
         };
         self.check_group(&group)?;
         let key = record::key::<ThingGroup>(name.as_str());
@@ -181,6 +184,7 @@ impl Registry {
             if let Some(parent) = &group.parent {
                 self.0.ports.storage.delete(&child_key(parent, name.as_str()), Expect::Any).await?;
             }
+            self.forget_policies(&group).await?;
             let all = PageRequest { limit: usize::MAX, after: None };
             for thing in self.members(name, all).await?.items {
                 self.leave(&thing, name).await?;
@@ -440,7 +444,7 @@ impl Registry {
         Ok(())
     }
 
-    async fn put_index(&self, key: &Key) -> Result<(), RegistryError> {
+    pub(super) async fn put_index(&self, key: &Key) -> Result<(), RegistryError> {
         let value = Bytes::from_static(INDEX_VALUE);
         self.0.ports.storage.put(key, value, Expect::Any).await?;
         Ok(())
@@ -526,6 +530,8 @@ pub(super) struct ThingGroupRecord {
     attributes: BTreeMap<String, String>,
     version: u64,
     created_at_ms: u64,
+    #[serde(default)]
+    policies: BTreeSet<String>,
 }
 
 impl Stored for ThingGroup {
@@ -541,6 +547,7 @@ impl Stored for ThingGroup {
             attributes: self.properties.attributes.values().clone(),
             version: self.version,
             created_at_ms: self.created_at.as_millis(),
+            policies: self.policies.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -556,6 +563,12 @@ impl Stored for ThingGroup {
             },
             version: record.version,
             created_at: Timestamp::from_millis(record.created_at_ms),
+            policies: record
+                .policies
+                .iter()
+                .map(|name| PolicyName::parse(name))
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
         })
     }
 

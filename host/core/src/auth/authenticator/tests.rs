@@ -1,9 +1,9 @@
 //! Every way in, and every way to be refused.
 
 use super::*;
-use crate::ids::ClientId;
+use crate::ids::{ClientId, ThingGroupName};
 use crate::registry::tests::{DEVICES, registry_on};
-use crate::registry::{Attributes, IssuedKeys};
+use crate::registry::{Attributes, IssuedKeys, ThingGroupProperties};
 use crate::storage::{Fault, FaultyStore, MemoryStore};
 use crate::time::ManualClock;
 use async_trait::async_trait;
@@ -131,6 +131,47 @@ async fn a_device_with_an_active_certificate_is_itself_and_its_thing() {
     assert!(may_publish("Lamp/x"));
     assert!(may_publish("device-1"));
     assert!(!may_publish("Other/x"));
+}
+
+#[tokio::test]
+async fn policies_of_groups_hold_for_their_things_and_change_at_once() {
+    let Setup { authenticator, registry, device, .. } = setup(false).await;
+    let group = |name: &str| ThingGroupName::parse(name).unwrap();
+    let nothing = ThingGroupProperties::default;
+    registry.create_thing_group(&group("site"), None, nothing()).await.unwrap();
+    let parent = Some(group("site"));
+    registry.create_thing_group(&group("hall"), parent, nothing()).await.unwrap();
+    let lamp = ThingName::parse("Lamp").unwrap();
+    let shared = PolicyName::parse("Shared").unwrap();
+    let document = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish",
+        "Resource":"arn:aws:iot:us-east-1:123456789012:topic/shared"}]}"#;
+    registry.create_policy(&shared, document).await.unwrap();
+    let may = async || {
+        let identity = authenticator.authenticate(&with_certificate(DEVICES[0])).await.unwrap();
+        identity.permissions.allows(Action::Publish, Resource::Topic("shared"))
+    };
+    let mut generation = registry.permissions_generation(Some(&device));
+    let mut has_changed = || {
+        let now = registry.permissions_generation(Some(&device));
+        std::mem::replace(&mut generation, now) != now
+    };
+    assert!(!may().await);
+    registry.add_thing_to_group(&lamp, &group("hall")).await.unwrap();
+    assert!(has_changed() && !may().await);
+    registry.attach_group_policy(&shared, &group("site")).await.unwrap();
+    assert!(has_changed() && may().await);
+    registry.remove_thing_from_group(&lamp, &group("hall")).await.unwrap();
+    assert!(has_changed() && !may().await);
+    registry.add_thing_to_group(&lamp, &group("hall")).await.unwrap();
+    assert!(may().await);
+    registry.detach_group_policy(&shared, &group("site")).await.unwrap();
+    assert!(!may().await);
+    registry.attach_group_policy(&shared, &group("hall")).await.unwrap();
+    assert!(may().await);
+    has_changed();
+    registry.delete_thing_group(&group("hall"), None).await.unwrap();
+    assert!(has_changed() && !may().await);
+    registry.delete_policy(&shared).await.unwrap();
 }
 
 #[tokio::test]
