@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed (the message says why and what to do); 2 wrong usage; 3 no host
 //! runs on the data folder.
 
+mod policy;
 mod rule;
 mod table;
 
@@ -46,6 +47,9 @@ enum Command {
     /// Access keys for the API (the AWS CLI and SDKs sign with them).
     #[command(subcommand)]
     Key(Key),
+    /// Policies: which statement decides.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Rules: writing one, what they do, testing a statement, messages that failed.
     #[command(subcommand)]
     Rule(rule::Command),
@@ -137,6 +141,7 @@ pub fn run() -> ExitCode {
         Command::Status(folder) => status(&folder),
         Command::Key(Key::Create { folder, role }) => block_on(key_create(&folder, role.into())),
         Command::Key(Key::List { folder }) => block_on(key_list(&folder)),
+        Command::Policy(command) => block_on(policy::run(&command)),
         Command::Rule(command) => block_on(rule::run(&command)),
         Command::Query(query) => block_on(table::query(&query)),
         Command::Table(command) => block_on(table::run(&command)),

@@ -180,3 +180,24 @@ fn the_typed_example_works_with_the_aws_cli_and_mosquittos_clients() {
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "{\"temp\": 32}");
 }
+
+#[test]
+fn what_the_sensor_may_do_is_explained() {
+    let Some(example) = Example::new() else { return };
+    let thing = ["--thing-name", "TemperatureSensor1"];
+    let principals = example.aws.ok(&["iot", "list-thing-principals", thing[0], thing[1]]);
+    let arn = principals["principals"][0].as_str().unwrap();
+    let explain = |resource: &str| {
+        let who = ["--principal", arn, "--client-id", "TemperatureSensor1"];
+        let command = ["policy", "explain", "publish", resource];
+        let output = example.host.gnomon(&[&command[..], &who].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let allowed = "allowed by statement 1 of policy SensorPolicy\n";
+    assert_eq!(explain("sensor/temp"), (Some(0), allowed.to_owned()));
+    assert_eq!(explain("other/temp"), (Some(1), "no statement allows it\n".to_owned()));
+    let topic = "arn:aws:iot:us-east-1:123456789012:topic/sensor/temp";
+    let info = format!("actionType=PUBLISH,resources={topic}");
+    let test = ["iot", "test-authorization", "--principal", arn, "--auth-infos", &info];
+    assert_eq!(example.aws.ok(&test)["authResults"][0]["authDecision"], "ALLOWED");
+}

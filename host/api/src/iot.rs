@@ -1,5 +1,6 @@
 //! The control plane (scope `iot`), one module per kind of resource.
 
+pub(crate) mod authorization;
 pub(crate) mod certificates;
 pub(crate) mod endpoints;
 pub(crate) mod policies;

@@ -103,7 +103,7 @@ pub(crate) const IOT: &[Operation] = operations! {
     Read ListAttachedPolicies POST "/attached-policies/{target}";
     Read ListTargetsForPolicy POST "/policy-targets/{policyName}";
     Read GetEffectivePolicies POST "/effective-policies";
-    Write TestAuthorization POST "/test-authorization";
+    Read TestAuthorization POST "/test-authorization";
     Write AttachPrincipalPolicy PUT "/principal-policies/{policyName}";
     Write DetachPrincipalPolicy DELETE "/principal-policies/{policyName}";
     Read ListPrincipalPolicies GET "/principal-policies";
@@ -220,6 +220,7 @@ pub(crate) const GNOMON: &[Operation] = operations! {
     Read GetHealth GET "/health";
     Read GetMetrics GET "/metrics";
     // What AWS has no operation for.
+    Read ExplainAuthorization POST "/authorization";
     Read TestRule POST "/rule-test";
     Read GetRuleFigures GET "/rules/{ruleName}/figures";
     Read ListDeadLetters GET "/rules/{ruleName}/dead-letters";

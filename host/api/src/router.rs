@@ -64,6 +64,7 @@ impl Service {
     fn handlers(self) -> &'static [Handlers] {
         match self {
             Self::Iot => &[
+                iot::authorization::HANDLERS,
                 iot::certificates::HANDLERS,
                 iot::endpoints::HANDLERS,
                 iot::policies::HANDLERS,
@@ -81,6 +82,7 @@ impl Service {
             ],
             Self::Gnomon => &[
                 administration::HANDLERS,
+                iot::authorization::OWN_HANDLERS,
                 rule_operations::HANDLERS,
                 table_operations::HANDLERS,
                 health::HANDLERS,

@@ -15,7 +15,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use authenticator::{Admission, Authenticator, Authorizers, CustomAuthorizer, SIGNATURES};
+pub use authenticator::{
+    Admission, Authenticator, Authorizers, CustomAuthorizer, Rehearsal, SIGNATURES,
+};
 pub use exchange::{CHALLENGES_MAX, Exchange, Progress, STATE_BYTES_MAX};
 
 /// Everything that a connection presents before it is accepted.

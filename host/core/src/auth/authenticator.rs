@@ -21,7 +21,7 @@ use crate::registry::{
 };
 use crate::time::Clock;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +111,19 @@ impl Admission {
     pub fn peer(&self) -> SocketAddr {
         SocketAddr::new(self.ip, self.port)
     }
+}
+
+/// A question about what a certificate would be allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Rehearsal<'a> {
+    /// Whose permissions.
+    pub certificate: &'a CertificateId,
+    /// Under which client id; its thing counts when the certificate is attached to it.
+    pub client_id: Option<&'a ClientId>,
+    /// As if these policies were attached too.
+    pub add: &'a [PolicyName],
+    /// As if these were not.
+    pub skip: &'a [PolicyName],
 }
 
 impl Authenticator {
@@ -239,7 +252,7 @@ impl Authenticator {
         }
     }
 
-    async fn look_up(&self, id: &CertificateId, mut context: Context) -> Result<Identity, Refusal> {
+    async fn look_up(&self, id: &CertificateId, context: Context) -> Result<Identity, Refusal> {
         let certificate = match self.registry.describe_certificate(id).await {
             Ok(certificate) => certificate,
             Err(RegistryError::ResourceNotFound(_)) => {
@@ -251,32 +264,72 @@ impl Authenticator {
         };
         self.check_usable(&certificate)?;
         let thing = self.thing_of(&certificate, context.client_id.as_ref()).await?;
-        let mut names = certificate.policies.clone();
-        if let Some(thing) = &thing {
-            let of_groups = self.registry.policies_of_thing(thing).await;
-            names.extend(of_groups.map_err(|error| unavailable(&error))?);
-        }
-        let mut policies = Vec::new();
-        for name in &names {
-            policies.extend(self.compiled(name).await?);
-        }
-        if policies.iter().any(|policy| policy.asks_for_certificate()) {
-            // The registered one is the presented one: they have the same SHA-256.
-            context.certificate = distinguished_name::fields(&certificate.der());
-        }
+        let names = self.policies_of(&certificate, thing.as_ref()).await?;
         let name = thing.as_ref().map(|thing| thing.name.clone());
-        context.thing = thing.map(|thing| ThingContext {
-            name: thing.name,
-            type_name: thing.type_name.map(|name| name.as_str().into()),
-            attributes: thing.attributes.values().clone(),
-        });
-        let permissions = Permissions::new(policies.iter().map(|policy| &**policy), &context);
+        let permissions = self.permissions(&names, &certificate, thing, context).await?;
         Ok(Identity {
             principal: Some(Principal::new(id.as_str())),
             thing: name,
             permissions,
             disconnect_after: Some(self.left_of(&certificate)),
         })
+    }
+
+    /// What a certificate would be allowed, whatever its status, under this client id and with some
+    /// policies more or less; for TestAuthorization.
+    ///
+    /// # Errors
+    /// The certificate or a policy to add is not there; the store fails.
+    pub async fn rehearse(&self, rehearsal: &Rehearsal<'_>) -> Result<Permissions, RegistryError> {
+        let Rehearsal { certificate, client_id, add, skip } = rehearsal;
+        let certificate = self.registry.describe_certificate(certificate).await?;
+        let failed = |refusal: Refusal| RegistryError::InvalidRequest(refusal.to_string());
+        let thing = self.thing_of(&certificate, *client_id).await.map_err(failed)?;
+        let mut names = self.policies_of(&certificate, thing.as_ref()).await.map_err(failed)?;
+        for name in *add {
+            self.registry.get_policy(name).await?;
+            names.insert(name.clone());
+        }
+        names.retain(|name| !skip.contains(name));
+        let context = Context { client_id: client_id.cloned(), ..Context::default() };
+        self.permissions(&names, &certificate, thing, context).await.map_err(failed)
+    }
+
+    /// Names of the policies of a certificate, and of those that the thing has from its groups.
+    async fn policies_of(
+        &self,
+        certificate: &Certificate,
+        thing: Option<&Thing>,
+    ) -> Result<BTreeSet<PolicyName>, Refusal> {
+        let mut names = certificate.policies.clone();
+        if let Some(thing) = thing {
+            let of_groups = self.registry.policies_of_thing(thing).await;
+            names.extend(of_groups.map_err(|error| unavailable(&error))?);
+        }
+        Ok(names)
+    }
+
+    async fn permissions(
+        &self,
+        names: &BTreeSet<PolicyName>,
+        certificate: &Certificate,
+        thing: Option<Thing>,
+        mut context: Context,
+    ) -> Result<Permissions, Refusal> {
+        let mut policies = Vec::new();
+        for name in names {
+            policies.extend(self.compiled(name).await?);
+        }
+        if policies.iter().any(|policy| policy.asks_for_certificate()) {
+            // The registered one is the presented one: they have the same SHA-256.
+            context.certificate = distinguished_name::fields(&certificate.der());
+        }
+        context.thing = thing.map(|thing| ThingContext {
+            name: thing.name,
+            type_name: thing.type_name.map(|name| name.as_str().into()),
+            attributes: thing.attributes.values().clone(),
+        });
+        Ok(Permissions::new(policies.iter().map(|policy| &**policy), &context))
     }
 
     /// What is left of the certificate's validity, at most a year: no clock overflows by it.
