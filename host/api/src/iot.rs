@@ -6,6 +6,7 @@ pub(crate) mod endpoints;
 pub(crate) mod policies;
 pub(crate) mod principals;
 pub(crate) mod rules;
+pub(crate) mod tags;
 pub(crate) mod thing_groups;
 pub(crate) mod thing_types;
 pub(crate) mod things;

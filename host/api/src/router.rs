@@ -70,6 +70,7 @@ impl Service {
                 iot::policies::HANDLERS,
                 iot::principals::HANDLERS,
                 iot::rules::HANDLERS,
+                iot::tags::HANDLERS,
                 iot::thing_groups::HANDLERS,
                 iot::thing_types::HANDLERS,
                 iot::things::HANDLERS,

@@ -244,7 +244,18 @@ impl TestHost {
         target: &str,
         headers: &[(&'static str, &str)],
     ) -> serde_json::Value {
-        let mut request = Self::request(method, target, "");
+        self.iot_body_with(method, target, "", headers).await
+    }
+
+    /// The same with a body.
+    pub async fn iot_body_with(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+        headers: &[(&'static str, &str)],
+    ) -> serde_json::Value {
+        let mut request = Self::request(method, target, body);
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).expect("tests send headers that exist");
             request.headers_mut().insert(*name, value);

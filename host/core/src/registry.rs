@@ -19,6 +19,7 @@ mod group_policy;
 mod issuer;
 mod policy;
 mod record;
+mod tag;
 mod thing;
 mod thing_group;
 mod thing_type;
@@ -41,6 +42,7 @@ pub use certificate::{
 pub use group_policy::PolicyTarget;
 pub use issuer::{IssueError, Issued, Issuer};
 pub use policy::{PolicyDefinition, PolicyVersion};
+pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
 pub use thing_group::{ThingGroup, ThingGroupProperties};
 pub use thing_type::{ThingType, ThingTypeProperties};

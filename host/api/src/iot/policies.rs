@@ -3,6 +3,7 @@
 use crate::Services;
 use crate::call::{Answer, Call, Page, encode_token, epoch_seconds};
 use crate::error::ApiError;
+use crate::iot::tags::{self, TagBody};
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::{CertificateId, PolicyName, ThingGroupName, ThingName};
 use gnomon_core::registry::{self, PolicyDefinition, PolicyTarget, PolicyVersion, Registry};
@@ -36,6 +37,9 @@ const PRINCIPAL_HEADER: &str = "x-amzn-iot-principal";
 #[serde(rename_all = "camelCase")]
 struct DocumentMembers {
     policy_document: String,
+    /// Of CreatePolicy.
+    #[serde(default)]
+    tags: Vec<TagBody>,
 }
 
 /// A policy in a list.
@@ -72,8 +76,10 @@ async fn create_policy(services: &Services, call: &Call<'_>) -> Result<Answer, A
         policy_version_id: String,
     }
     let name = policy_name(call)?;
-    let DocumentMembers { policy_document } = call.members()?;
+    let DocumentMembers { policy_document, tags } = call.members()?;
+    let tags = tags::parse(tags)?;
     let made = services.registry.create_policy(&name, &policy_document).await?;
+    services.registry.tag(&resource(&name), &tags).await?;
     let policy = PolicyBody {
         policy_document: Some(policy_document),
         ..PolicyBody::new(&name, &services.registry)
@@ -108,7 +114,9 @@ async fn get_policy(services: &Services, call: &Call<'_>) -> Result<Answer, ApiE
 }
 
 async fn delete_policy(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    services.registry.delete_policy(&policy_name(call)?).await?;
+    let name = policy_name(call)?;
+    services.registry.delete_policy(&name).await?;
+    services.registry.forget_tags(&resource(&name)).await?;
     Ok(Answer::empty())
 }
 
@@ -132,7 +140,7 @@ async fn create_policy_version(services: &Services, call: &Call<'_>) -> Result<A
         is_default_version: bool,
     }
     let name = policy_name(call)?;
-    let DocumentMembers { policy_document } = call.members()?;
+    let DocumentMembers { policy_document, .. } = call.members()?;
     let set_as_default = call.query_as("setAsDefault")?.unwrap_or(false);
     let registry = &services.registry;
     let (policy, id) =
@@ -349,6 +357,11 @@ fn policies_page(
         policies: found.items.iter().map(policy).collect(),
         next_marker: found.next.as_deref().map(encode_token),
     })
+}
+
+/// As tags call it.
+fn resource(name: &PolicyName) -> String {
+    format!("policy/{name}")
 }
 
 fn policy_name(call: &Call<'_>) -> Result<PolicyName, ApiError> {

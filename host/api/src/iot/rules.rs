@@ -3,6 +3,7 @@
 use crate::Services;
 use crate::call::{Answer, Call, epoch_seconds};
 use crate::error::{ApiError, Exception};
+use crate::iot::tags;
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::{Account, RuleName};
 use gnomon_core::rules::sql::Version;
@@ -22,12 +23,7 @@ pub(crate) const HANDLERS: Handlers = handlers! {
 };
 
 async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    if call.header("x-amz-tagging")?.is_some() {
-        return Err(ApiError::new(
-            Exception::NotImplemented,
-            "tags are not implemented by this version of Gnomon; leave them out",
-        ));
-    }
+    let tags = tags::of_header(call)?;
     let (name, definition) = (name(call)?, definition(call)?);
     match services.rules.create(name.clone(), definition).await {
         Err(error @ RuleError::AlreadyExists(_)) => Err(ApiError::already_exists(
@@ -35,7 +31,11 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
             name.as_str(),
             arn(&services.account, &name),
         )),
-        result => Ok(result.map(|()| Answer::empty())?),
+        result => {
+            result?;
+            services.registry.tag(&resource(&name), &tags).await?;
+            Ok(Answer::empty())
+        }
     }
 }
 
@@ -84,7 +84,9 @@ async fn replace(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
 }
 
 async fn delete(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    services.rules.delete(name(call)?).await?;
+    let name = name(call)?;
+    services.rules.delete(name.clone()).await?;
+    services.registry.forget_tags(&resource(&name)).await?;
     Ok(Answer::empty())
 }
 
@@ -96,6 +98,11 @@ async fn enable(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
 async fn disable(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     services.rules.disable(name(call)?).await?;
     Ok(Answer::empty())
+}
+
+/// As tags call it.
+fn resource(name: &RuleName) -> String {
+    format!("rule/{name}")
 }
 
 pub(crate) fn name(call: &Call<'_>) -> Result<RuleName, ApiError> {

@@ -2,13 +2,13 @@
 
 use crate::Services;
 use crate::call::{Answer, Call, encode_token, epoch_seconds};
-use crate::error::{ApiError, Exception};
+use crate::error::ApiError;
+use crate::iot::tags::{self, TagBody};
 use crate::iot::things::{AttributePayload, thing_name};
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::{ThingGroupName, ThingName};
 use gnomon_core::registry::{Page, Registry, ThingGroupProperties};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub(crate) const HANDLERS: Handlers = handlers! {
@@ -48,7 +48,7 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
         parent_group_name: Option<String>,
         thing_group_properties: Option<Properties>,
         #[serde(default)]
-        tags: Vec<Value>,
+        tags: Vec<TagBody>,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -59,13 +59,11 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
     }
     let name = group_name(call)?;
     let members: Members = call.members()?;
-    if !members.tags.is_empty() {
-        let message = "tags: not implemented by this version of Gnomon; leave them out";
-        return Err(ApiError::new(Exception::NotImplemented, message));
-    }
+    let tags = tags::parse(members.tags)?;
     let parent = members.parent_group_name.as_deref().map(ThingGroupName::parse).transpose()?;
     let (properties, _) = members.thing_group_properties.unwrap_or_default().parse()?;
     let made = services.registry.create_thing_group(&name, parent, properties).await?;
+    services.registry.tag(&resource(&name), &tags).await?;
     Answer::members(&Body {
         thing_group_name: name.as_str(),
         thing_group_arn: services.registry.thing_group_arn(&name),
@@ -144,7 +142,9 @@ async fn update(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
 
 async fn delete(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     let expected_version = call.query_as("expectedVersion")?;
-    services.registry.delete_thing_group(&group_name(call)?, expected_version).await?;
+    let name = group_name(call)?;
+    services.registry.delete_thing_group(&name, expected_version).await?;
+    services.registry.forget_tags(&resource(&name)).await?;
     Ok(Answer::empty())
 }
 
@@ -266,6 +266,11 @@ async fn update_for_thing(services: &Services, call: &Call<'_>) -> Result<Answer
         services.registry.add_thing_to_group(&thing, group).await?;
     }
     Ok(Answer::empty())
+}
+
+/// As tags call it.
+fn resource(name: &ThingGroupName) -> String {
+    format!("thinggroup/{name}")
 }
 
 fn group_name(call: &Call<'_>) -> Result<ThingGroupName, ApiError> {
@@ -498,13 +503,6 @@ mod tests {
                 r#"{"parentGroupName": "level7"}"#.to_owned(),
                 INVALID,
                 "would be on level 8; there are at most 7",
-            ),
-            (
-                "POST",
-                "/thing-groups/x",
-                r#"{"tags": [{"Key": "a"}]}"#.to_owned(),
-                "NotImplementedException",
-                "tags",
             ),
             ("GET", "/thing-groups/none", String::new(), NOT_FOUND, "thing group none"),
             ("PATCH", "/thing-groups/hall", "{}".to_owned(), INVALID, "missing field"),

@@ -3,6 +3,7 @@
 use crate::Services;
 use crate::call::{Answer, Call, encode_token, epoch_seconds};
 use crate::error::{ApiError, Exception};
+use crate::iot::tags::{self, TagBody};
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::ThingTypeName;
 use gnomon_core::registry::{Registry, ThingType, ThingTypeProperties};
@@ -23,7 +24,7 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
     struct Members {
         thing_type_properties: Option<Properties>,
         #[serde(default)]
-        tags: Vec<Value>,
+        tags: Vec<TagBody>,
     }
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
@@ -42,20 +43,17 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
     let name = name(call)?;
     let Members { thing_type_properties, tags } = call.members()?;
     let properties = thing_type_properties.unwrap_or_default();
-    let is_there = [
-        ("tags", !tags.is_empty()),
-        ("mqtt5Configuration", properties.mqtt5_configuration.is_some()),
-    ];
-    if let Some((member, _)) = is_there.into_iter().find(|(_, is_there)| *is_there) {
-        let message =
-            format!("{member}: not implemented by this version of Gnomon; leave them out");
+    if properties.mqtt5_configuration.is_some() {
+        let message = "mqtt5Configuration: not implemented by this version of Gnomon; leave it out";
         return Err(ApiError::new(Exception::NotImplemented, message));
     }
+    let tags = tags::parse(tags)?;
     let properties = ThingTypeProperties::new(
         properties.thing_type_description,
         properties.searchable_attributes,
     )?;
     let made = services.registry.create_thing_type(&name, properties).await?;
+    services.registry.tag(&resource(&name), &tags).await?;
     Answer::members(&Body {
         thing_type_name: name.as_str(),
         thing_type_arn: services.registry.thing_type_arn(&name),
@@ -107,12 +105,19 @@ async fn deprecate(services: &Services, call: &Call<'_>) -> Result<Answer, ApiEr
 }
 
 async fn delete(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    services.registry.delete_thing_type(&name(call)?).await?;
+    let name = name(call)?;
+    services.registry.delete_thing_type(&name).await?;
+    services.registry.forget_tags(&resource(&name)).await?;
     Ok(Answer::empty())
 }
 
 fn name(call: &Call<'_>) -> Result<ThingTypeName, ApiError> {
     Ok(ThingTypeName::parse(call.label("thingTypeName"))?)
+}
+
+/// As tags call it.
+fn resource(name: &ThingTypeName) -> String {
+    format!("thingtype/{name}")
 }
 
 /// AWS: `ThingTypeDefinition`.
@@ -270,9 +275,9 @@ mod tests {
             (
                 "POST",
                 "/thing-types/New",
-                r#"{"tags": [{"Key": "a"}]}"#.to_owned(),
+                properties(json!({"mqtt5Configuration": {}})),
                 "NotImplementedException",
-                "tags",
+                "mqtt5Configuration",
             ),
             ("GET", "/thing-types/None", String::new(), "ResourceNotFoundException", "None"),
             ("DELETE", "/thing-types/None", String::new(), "ResourceNotFoundException", "None"),
