@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed (the message says why and what to do); 2 wrong usage; 3 no host
 //! runs on the data folder.
 
+mod key;
 mod policy;
 mod rule;
 mod table;
@@ -13,9 +14,8 @@ use crate::data::{DataFolder, KeyFile, RunFile};
 use crate::process;
 use crate::telemetry::{self, LogFormat};
 use crate::terminal::{complain, show, show_text};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use gnomon_api::Client;
-use gnomon_api::keys::Role;
 use gnomon_core::limits::Limits;
 use gnomon_core::time::SystemClock;
 use http::Method;
@@ -46,7 +46,7 @@ enum Command {
     Status(Folder),
     /// Access keys for the API (the AWS CLI and SDKs sign with them).
     #[command(subcommand)]
-    Key(Key),
+    Key(key::Command),
     /// Policies: which statement decides.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -94,43 +94,6 @@ struct Folder {
     json: bool,
 }
 
-#[derive(Subcommand)]
-enum Key {
-    /// Make an access key; its secret is shown once.
-    Create {
-        #[command(flatten)]
-        folder: Folder,
-        /// What the key may do.
-        #[arg(long, value_enum)]
-        role: RoleArgument,
-    },
-    /// List the access keys, without secrets.
-    List {
-        #[command(flatten)]
-        folder: Folder,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum RoleArgument {
-    /// Everything, access keys too.
-    Administrator,
-    /// Everything but access keys.
-    Operator,
-    /// Reading.
-    ReadOnly,
-}
-
-impl From<RoleArgument> for Role {
-    fn from(role: RoleArgument) -> Self {
-        match role {
-            RoleArgument::Administrator => Self::Administrator,
-            RoleArgument::Operator => Self::Operator,
-            RoleArgument::ReadOnly => Self::ReadOnly,
-        }
-    }
-}
-
 /// Runs the command line.
 pub fn run() -> ExitCode {
     // Keys and the store are their owner's alone, also in a folder that was there before.
@@ -139,8 +102,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Up(up) => self::up(&up),
         Command::Status(folder) => status(&folder),
-        Command::Key(Key::Create { folder, role }) => block_on(key_create(&folder, role.into())),
-        Command::Key(Key::List { folder }) => block_on(key_list(&folder)),
+        Command::Key(command) => block_on(key::run(&command)),
         Command::Policy(command) => block_on(policy::run(&command)),
         Command::Rule(command) => block_on(rule::run(&command)),
         Command::Query(query) => block_on(table::query(&query)),
@@ -205,31 +167,6 @@ async fn is_ready(folder: &Folder, run: &RunFile) -> Result<bool> {
     Ok(client.call("gnomon", Method::GET, &["health"], &[], &[], "").await.is_ok())
 }
 
-async fn key_create(folder: &Folder, role: Role) -> Result<ExitCode> {
-    let key = match running(&folder.data)? {
-        Some(run) => {
-            let client = administrator(folder, &run)?;
-            let body = json!({ "role": role }).to_string();
-            let answer = client.call("gnomon", Method::POST, &["keys"], &[], &[], body).await?;
-            serde_json::from_slice(&answer)?
-        }
-        None => app::create_key(&folder.data, role).await?,
-    };
-    show_key(&key, role, folder.json);
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn key_list(folder: &Folder) -> Result<ExitCode> {
-    let Some(run) = running(&folder.data)? else {
-        show_text(&format!("no host runs on {}", folder.data.display()));
-        return Ok(ExitCode::from(NOT_RUNNING));
-    };
-    let client = administrator(folder, &run)?;
-    let answer = client.call("gnomon", Method::GET, &["keys"], &[], &[], "").await?;
-    show(&serde_json::from_slice(&answer)?);
-    Ok(ExitCode::SUCCESS)
-}
-
 fn administrator(folder: &Folder, run: &RunFile) -> Result<Client> {
     let data = DataFolder::open(&folder.data)?;
     let path = data.administrator();
@@ -273,17 +210,4 @@ fn bench(options: &gnomon_load::Options) -> Result<ExitCode> {
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(future)
-}
-
-fn show_key(key: &KeyFile, role: Role, as_json: bool) {
-    if as_json {
-        show(&json!({
-            "accessKeyId": key.access_key_id,
-            "secretAccessKey": key.secret_access_key,
-            "role": role,
-        }));
-    } else {
-        show_text(&format!("export AWS_ACCESS_KEY_ID={}", key.access_key_id));
-        show_text(&format!("export AWS_SECRET_ACCESS_KEY={}", key.secret_access_key));
-    }
 }

@@ -175,3 +175,43 @@ fn a_key_is_made_with_and_without_a_running_host_and_does_what_its_role_may() {
     let error = reader.refused(&["iot", "delete-thing", THING[0], THING[1]]);
     assert!(error.contains("AccessDenied"), "{error}");
 }
+
+#[test]
+fn keys_are_rotated_disabled_and_removed() {
+    let host = Host::start("");
+    let Some(first) = Aws::of(&host) else { return };
+    let gnomon = |arguments: &[&str]| {
+        let output = host.gnomon(&[&["key"], arguments].concat());
+        (output.status.code(), output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    let own = |host: &Host| {
+        let file = host.path("data/keys/administrator.json");
+        let key: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        key["accessKeyId"].as_str().unwrap().to_owned()
+    };
+    let old = own(&host);
+    let (_, _, refused) = gnomon(&["disable", &old]);
+    assert!(refused.contains("cannot remove or deactivate itself"), "{refused}");
+    let (code, shown, errors) = gnomon(&["rotate", &old, "--json"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let new: Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(
+        (new["role"].as_str(), new["accessKeyId"].as_str()),
+        (Some("administrator"), Some(&*own(&host)))
+    );
+    assert_ne!(own(&host), old);
+    let list = ["iot", "list-things"];
+    assert!(first.refused(&list).contains("UnrecognizedClient"));
+    Aws::of(&host).unwrap().ok(&list);
+    for (command, status) in [("enable", "Active"), ("disable", "Inactive")] {
+        assert_eq!(gnomon(&[command, &old]).0, Some(0));
+        let keys: Value = serde_json::from_slice(&gnomon(&["list"]).1).unwrap();
+        let keys = keys["accessKeys"].as_array().unwrap().clone();
+        assert_eq!(keys.len(), 2);
+        assert!(keys.iter().any(|it| it["accessKeyId"] == *old && it["status"] == status));
+    }
+    assert_eq!(gnomon(&["delete", &old]).0, Some(0));
+    let (code, _, gone) = gnomon(&["rotate", &old]);
+    assert_eq!(code, Some(1));
+    assert!(gone.contains("no access key has the id"), "{gone}");
+}
