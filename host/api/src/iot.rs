@@ -1,6 +1,7 @@
 //! The control plane (scope `iot`), one module per kind of resource.
 
 pub(crate) mod authorization;
+pub(crate) mod billing_groups;
 pub(crate) mod certificates;
 pub(crate) mod endpoints;
 pub(crate) mod policies;

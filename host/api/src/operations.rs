@@ -70,6 +70,15 @@ pub(crate) const IOT: &[Operation] = operations! {
     Write CreateDynamicThingGroup POST "/dynamic-thing-groups/{thingGroupName}";
     Write UpdateDynamicThingGroup PATCH "/dynamic-thing-groups/{thingGroupName}";
     Write DeleteDynamicThingGroup DELETE "/dynamic-thing-groups/{thingGroupName}";
+    // Billing groups.
+    Write CreateBillingGroup POST "/billing-groups/{billingGroupName}";
+    Read DescribeBillingGroup GET "/billing-groups/{billingGroupName}";
+    Write UpdateBillingGroup PATCH "/billing-groups/{billingGroupName}";
+    Write DeleteBillingGroup DELETE "/billing-groups/{billingGroupName}";
+    Read ListBillingGroups GET "/billing-groups";
+    Write AddThingToBillingGroup PUT "/billing-groups/addThingToBillingGroup";
+    Write RemoveThingFromBillingGroup PUT "/billing-groups/removeThingFromBillingGroup";
+    Read ListThingsInBillingGroup GET "/billing-groups/{billingGroupName}/things";
     // Certificates.
     Write CreateKeysAndCertificate POST "/keys-and-certificate";
     Write CreateCertificateFromCsr POST "/certificates";

@@ -65,6 +65,7 @@ impl Service {
         match self {
             Self::Iot => &[
                 iot::authorization::HANDLERS,
+                iot::billing_groups::HANDLERS,
                 iot::certificates::HANDLERS,
                 iot::endpoints::HANDLERS,
                 iot::policies::HANDLERS,

@@ -117,6 +117,11 @@ name!(
     |c| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-')
 );
 name!(
+    /// Name of a billing group: 1..=128 of `[a-zA-Z0-9:_-]`.
+    BillingGroupName, "billing group name", 128, "[a-zA-Z0-9:_-]+",
+    |c| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-')
+);
+name!(
     /// Name of a named shadow: 1..=64 of `[$a-zA-Z0-9:_-]`.
     ShadowName, "shadow name", 64, "[$a-zA-Z0-9:_-]+",
     |c| c.is_ascii_alphanumeric() || matches!(c, '$' | ':' | '_' | '-')

@@ -14,6 +14,7 @@
 //! readers ask the truth.
 
 mod attachment;
+mod billing_group;
 mod certificate;
 mod group_policy;
 mod issuer;
@@ -36,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
+pub use billing_group::BillingGroup;
 pub use certificate::{
     Certificate, CertificateMode, CertificateStatus, IssuedKeys, certificate_id,
 };

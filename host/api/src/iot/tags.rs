@@ -1,11 +1,11 @@
-//! Tags of things' types and groups, policies and rules.
+//! Tags of things' types and groups, billing groups, policies and rules.
 
 use crate::Services;
 use crate::call::{Answer, Call};
 use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
 use crate::sigv4;
-use gnomon_core::ids::{PolicyName, RuleName, ThingGroupName, ThingTypeName};
+use gnomon_core::ids::{BillingGroupName, PolicyName, RuleName, ThingGroupName, ThingTypeName};
 use gnomon_core::registry::Tags;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,9 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
     match kind {
         "thingtype" => drop(registry.describe_thing_type(&ThingTypeName::parse(name)?).await?),
         "thinggroup" => drop(registry.describe_thing_group(&ThingGroupName::parse(name)?).await?),
+        "billinggroup" => {
+            drop(registry.describe_billing_group(&BillingGroupName::parse(name)?).await?);
+        }
         "policy" => drop(registry.get_policy(&PolicyName::parse(name)?).await?),
         "rule" => {
             let found = services.rules.get(&RuleName::parse(name)?);
@@ -95,7 +98,8 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
         }
         other => {
             return Err(ApiError::not_found(format!(
-                "a {other:.40} has no tags on this host; thingtype, thinggroup, policy and rule have"
+                "a {other:.40} has no tags on this host; thingtype, thinggroup, billinggroup, policy \
+                 and rule have"
             )));
         }
     }

@@ -184,7 +184,7 @@ impl Membership {
 }
 
 /// The name of something that is given by its name, its ARN or both.
-fn named<'a>(
+pub(crate) fn named<'a>(
     what: &str,
     name: &'a Option<String>,
     arn: &'a Option<String>,

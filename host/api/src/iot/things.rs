@@ -4,7 +4,7 @@ use crate::Services;
 use crate::call::{Answer, Call, encode_token};
 use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
-use gnomon_core::ids::{ThingName, ThingTypeName};
+use gnomon_core::ids::{BillingGroupName, ThingName, ThingTypeName};
 use gnomon_core::registry::{Attributes, Registry, Thing, ThingFilter, ThingUpdate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,10 +54,17 @@ async fn create_thing(services: &Services, call: &Call<'_>) -> Result<Answer, Ap
     }
     let name = thing_name(call)?;
     let members: Members = call.members()?;
-    members.check_references()?;
     let type_name = members.type_name()?;
+    let billing_group =
+        members.billing_group_name.as_deref().map(BillingGroupName::parse).transpose()?;
+    if let Some(group) = &billing_group {
+        services.registry.describe_billing_group(group).await?;
+    }
     let (attributes, _) = members.attributes()?.unwrap_or_default();
     let thing = services.registry.create_thing(&name, type_name, attributes).await?;
+    if let Some(group) = &billing_group {
+        services.registry.add_thing_to_billing_group(&name, group).await?;
+    }
     Answer::members(&Body {
         thing_name: name.as_str(),
         thing_arn: services.registry.thing_arn(&name),
@@ -71,6 +78,8 @@ async fn describe_thing(services: &Services, call: &Call<'_>) -> Result<Answer, 
     struct Body<'a> {
         default_client_id: &'a str,
         thing_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        billing_group_name: Option<&'a str>,
         #[serde(flatten)]
         thing: ThingAttribute<'a>,
     }
@@ -78,6 +87,7 @@ async fn describe_thing(services: &Services, call: &Call<'_>) -> Result<Answer, 
     Answer::members(&Body {
         default_client_id: thing.name.as_str(),
         thing_id: &thing.id,
+        billing_group_name: thing.billing_group.as_ref().map(BillingGroupName::as_str),
         thing: ThingAttribute::new(&thing, &services.registry),
     })
 }
@@ -85,7 +95,6 @@ async fn describe_thing(services: &Services, call: &Call<'_>) -> Result<Answer, 
 async fn update_thing(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     let name = thing_name(call)?;
     let members: Members = call.members()?;
-    members.check_references()?;
     let (type_name, remove_type) = (members.type_name()?, members.remove_thing_type);
     let expected_version = members.expected_version;
     let (attributes, merge) = members.attributes()?.unzip();
@@ -134,14 +143,6 @@ pub(crate) fn thing_name(call: &Call<'_>) -> Result<ThingName, ApiError> {
 }
 
 impl Members {
-    /// Nothing of this kind exists on this host, so a reference to one is to something missing.
-    fn check_references(&self) -> Result<(), ApiError> {
-        match &self.billing_group_name {
-            Some(name) => Err(ApiError::not_found(format!("billing group {name} does not exist"))),
-            None => Ok(()),
-        }
-    }
-
     fn type_name(&self) -> Result<Option<ThingTypeName>, ApiError> {
         Ok(self.thing_type_name.as_deref().map(ThingTypeName::parse).transpose()?)
     }

@@ -3,7 +3,7 @@
 use super::attachment::Owner;
 use super::record::{self, Stored};
 use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
-use crate::ids::{ThingGroupName, ThingName, ThingTypeName};
+use crate::ids::{BillingGroupName, ThingGroupName, ThingName, ThingTypeName};
 use crate::random;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub struct Thing {
     pub version: u64,
     /// Static groups that it is in, each of another root.
     pub groups: BTreeSet<ThingGroupName>,
+    /// Whom its costs are put down to.
+    pub billing_group: Option<BillingGroupName>,
 }
 
 /// Attributes of a thing: names of `[a-zA-Z0-9_.,@/:#-]{1,128}`, values of
@@ -155,6 +157,7 @@ impl Registry {
             attributes: Attributes { removed: Vec::new(), ..attributes },
             version: 1,
             groups: BTreeSet::new(),
+            billing_group: None,
         };
         self.check_attributes(&thing)?;
         let key = record::key::<Thing>(name.as_str());
@@ -259,6 +262,9 @@ impl Registry {
                 for group in &thing.groups {
                     self.forget_member(group, name).await?;
                 }
+                if let Some(group) = &thing.billing_group {
+                    self.forget_billed(group, name).await?;
+                }
                 return self.detach_from_all(&owner).await;
             }
         }
@@ -315,6 +321,8 @@ pub(super) struct ThingRecord {
     version: u64,
     #[serde(default)]
     groups: BTreeSet<String>,
+    #[serde(default)]
+    billing_group: Option<String>,
 }
 
 impl Stored for Thing {
@@ -329,6 +337,7 @@ impl Stored for Thing {
             attributes: self.attributes.values.clone(),
             version: self.version,
             groups: self.groups.iter().map(ToString::to_string).collect(),
+            billing_group: self.billing_group.as_ref().map(ToString::to_string),
         }
     }
 
@@ -348,6 +357,11 @@ impl Stored for Thing {
                 .iter()
                 .map(|name| ThingGroupName::parse(name))
                 .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
+            billing_group: record
+                .billing_group
+                .map(|name| BillingGroupName::parse(&name))
+                .transpose()
                 .map_err(|error| error.to_string())?,
         })
     }
