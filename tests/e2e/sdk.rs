@@ -1,7 +1,8 @@
-//! Clients that devices use, as they come: the AWS IoT Device SDK and Eclipse Paho, both for
-//! Python. What they do is in the `.py` files beside this one.
+//! Clients as they come: the AWS IoT Device SDK, Eclipse Paho and boto3, all for Python. What they do
+//! is in the `.py` files beside this one.
 
 use crate::customer_example::Example;
+use crate::host::Host;
 use crate::{program, skip, workspace};
 use serde_json::Value;
 use std::process::Command;
@@ -43,6 +44,26 @@ fn the_aws_iot_device_sdk_publishes_receives_fires_the_rule_and_uses_the_shadow(
 fn the_shadow_clients_of_the_aws_iot_device_sdk_go_the_way_of_the_samples() {
     let Some(example) = Example::new() else { return };
     run("shadow_sdk.py", "awsiot", "mqtt", &example);
+}
+
+#[test]
+fn the_control_plane_is_what_botocores_model_says() {
+    let host = Host::start("");
+    let Some(python) = program("python3") else { return };
+    let import = Command::new(&python).args(["-c", "import boto3"]).output().unwrap();
+    if !import.status.success() {
+        return skip("Python has no boto3; .ci/run installs it");
+    }
+    let key = std::fs::read(host.path("data/keys/administrator.json")).unwrap();
+    let key: Value = serde_json::from_slice(&key).unwrap();
+    let output = Command::new(python)
+        .arg(workspace().join("tests/e2e/control_plane.py"))
+        .arg(host.api())
+        .args(["accessKeyId", "secretAccessKey"].map(|name| key[name].as_str().unwrap()))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}\n{}", host.log());
 }
 
 #[test]

@@ -1,0 +1,252 @@
+"""The control plane as boto3 knows it: every operation that Gnomon has is called, and every answer
+and error is held against botocore's own model of AWS IoT.
+
+Arguments: the endpoint, an access key and its secret.
+"""
+
+import json
+import sys
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ENDPOINT, KEY, SECRET = sys.argv[1:]
+ACCOUNT = "arn:aws:iot:us-east-1:123456789012:"
+DOCUMENT = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}],
+    }
+)
+
+SCALARS = {
+    "string": str,
+    "integer": int,
+    "long": int,
+    "boolean": bool,
+    "double": (int, float),
+    "float": (int, float),
+    "timestamp": (int, float),
+    "blob": str,
+}
+
+called = set()
+
+
+def check(shape, value, where):
+    """What the host wrote is of the shape that the model says."""
+    if shape.type_name == "structure":
+        assert isinstance(value, dict), f"{where}: {value!r} is no object"
+        members = {
+            member.serialization.get("name", name): member
+            for name, member in shape.members.items()
+            if "location" not in member.serialization
+        }
+        for name, inner in value.items():
+            assert name in members, f"{where}: {name} is not in the model"
+            check(members[name], inner, f"{where}.{name}")
+        for name in shape.required_members:
+            assert name in value, f"{where}: {name} is missing"
+    elif shape.type_name == "list":
+        assert isinstance(value, list), f"{where}: {value!r} is no list"
+        for at, inner in enumerate(value):
+            check(shape.member, inner, f"{where}[{at}]")
+    elif shape.type_name == "map":
+        assert isinstance(value, dict), f"{where}: {value!r} is no map"
+        for name, inner in value.items():
+            check(shape.value, inner, f"{where}.{name}")
+    else:
+        expected = SCALARS[shape.type_name]
+        is_it = isinstance(value, expected) and (shape.type_name == "boolean" or value is not True)
+        assert is_it, f"{where}: {value!r} is no {shape.type_name}"
+        if getattr(shape, "enum", None):
+            assert value in shape.enum, f"{where}: {value!r} is none of {shape.enum}"
+
+
+def answered(http_response, model, **_):
+    called.add(model.name)
+    if http_response.status_code < 300:
+        if model.output_shape:
+            check(model.output_shape, json.loads(http_response.content or b"{}"), model.name)
+        return
+    error = http_response.headers["x-amzn-errortype"]
+    declared = {shape.name: shape for shape in model.error_shapes}
+    universal = {"AccessDeniedException", "NotImplementedException"}
+    assert error in declared or error in universal, f"{model.name}: {error} is not declared"
+    if error in declared:
+        status = declared[error].metadata.get("error", {}).get("httpStatusCode")
+        assert http_response.status_code == status, f"{error}: {http_response.status_code}"
+
+
+
+client = boto3.client(
+    "iot",
+    region_name="us-east-1",
+    endpoint_url=ENDPOINT,
+    aws_access_key_id=KEY,
+    aws_secret_access_key=SECRET,
+    config=Config(retries={"max_attempts": 0}),
+)
+client.meta.events.register("after-call.iot", answered)
+
+
+def refused(code, operation, **parameters):
+    """Calls an operation that must fail so."""
+    try:
+        operation(**parameters)
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == code, error
+        return
+    raise AssertionError(f"{operation} was not refused with {code}")
+
+
+def things():
+    client.create_thing_type(
+        thingTypeName="Lamp",
+        thingTypeProperties={"thingTypeDescription": "light", "searchableAttributes": ["watts"]},
+        tags=[{"Key": "site", "Value": "hall"}],
+    )
+    assert client.describe_thing_type(thingTypeName="Lamp")["thingTypeName"] == "Lamp"
+    client.create_billing_group(
+        billingGroupName="dept", billingGroupProperties={"billingGroupDescription": "ours"}
+    )
+    client.create_thing(
+        thingName="L1",
+        thingTypeName="Lamp",
+        attributePayload={"attributes": {"watts": "7"}},
+        billingGroupName="dept",
+    )
+    client.create_thing(thingName="L2")
+    described = client.describe_thing(thingName="L1")
+    assert (described["thingTypeName"], described["billingGroupName"]) == ("Lamp", "dept")
+    refused("ResourceAlreadyExistsException", client.create_thing, thingName="L1")
+    refused("ResourceNotFoundException", client.create_thing, thingName="X", thingTypeName="None")
+    refused("ResourceNotFoundException", client.describe_thing, thingName="None")
+    client.update_thing(thingName="L1", attributePayload={"attributes": {"a": "b"}, "merge": True})
+    refused("VersionConflictException", client.update_thing, thingName="L1", expectedVersion=9)
+    found = client.list_things(attributeName="watts", attributeValue="7")["things"]
+    assert [thing["thingName"] for thing in found] == ["L1"]
+    pages = client.get_paginator("list_things").paginate(PaginationConfig={"PageSize": 1})
+    assert [thing["thingName"] for page in pages for thing in page["things"]] == ["L1", "L2"]
+
+
+def groups():
+    client.create_thing_group(
+        thingGroupName="site",
+        thingGroupProperties={
+            "thingGroupDescription": "all",
+            "attributePayload": {"attributes": {"floor": "1"}},
+        },
+    )
+    client.create_thing_group(thingGroupName="hall", parentGroupName="site")
+    client.add_thing_to_thing_group(thingName="L1", thingGroupName="hall")
+    metadata = client.describe_thing_group(thingGroupName="hall")["thingGroupMetadata"]
+    assert [it["groupName"] for it in metadata["rootToParentThingGroups"]] == ["site"]
+    properties = {"thingGroupDescription": "more"}
+    updated = client.update_thing_group(thingGroupName="site", thingGroupProperties=properties)
+    assert updated["version"] == 2
+    names = [it["groupName"] for it in client.list_thing_groups()["thingGroups"]]
+    assert names == ["hall", "site"], names
+    inside = client.list_things_in_thing_group(thingGroupName="site", recursive=True)["things"]
+    assert inside == ["L1"]
+    assert client.list_thing_groups_for_thing(thingName="L1")["thingGroups"]
+    client.update_thing_groups_for_thing(thingName="L2", thingGroupsToAdd=["site"])
+    client.remove_thing_from_thing_group(thingName="L2", thingGroupName="site")
+    refused("InvalidRequestException", client.delete_thing_group, thingGroupName="site")
+    client.add_thing_to_billing_group(thingName="L2", billingGroupName="dept")
+    assert client.list_things_in_billing_group(billingGroupName="dept")["things"] == ["L1", "L2"]
+    client.remove_thing_from_billing_group(thingName="L2", billingGroupName="dept")
+    assert client.describe_billing_group(billingGroupName="dept")["version"] == 1
+    client.update_billing_group(billingGroupName="dept", billingGroupProperties={})
+    assert client.list_billing_groups()["billingGroups"]
+
+
+def tags():
+    arn = f"{ACCOUNT}thingtype/Lamp"
+    client.tag_resource(resourceArn=arn, tags=[{"Key": "a", "Value": "b"}])
+    client.untag_resource(resourceArn=arn, tagKeys=["a"])
+    assert client.list_tags_for_resource(resourceArn=arn)["tags"] == [
+        {"Key": "site", "Value": "hall"}
+    ]
+    refused(
+        "ResourceNotFoundException",
+        client.list_tags_for_resource,
+        resourceArn=f"{ACCOUNT}thingtype/None",
+    )
+
+
+def policies():
+    certificate = client.create_keys_and_certificate(setAsActive=True)
+    arn, identifier = certificate["certificateArn"], certificate["certificateId"]
+    assert client.describe_certificate(certificateId=identifier)["certificateDescription"]
+    assert client.list_certificates()["certificates"]
+    client.create_policy(policyName="P", policyDocument=DOCUMENT)
+    refused("MalformedPolicyException", client.create_policy, policyName="Q", policyDocument="{")
+    client.create_policy_version(policyName="P", policyDocument=DOCUMENT)
+    assert len(client.list_policy_versions(policyName="P")["policyVersions"]) == 2
+    assert client.get_policy_version(policyName="P", policyVersionId="2")
+    client.set_default_policy_version(policyName="P", policyVersionId="2")
+    client.delete_policy_version(policyName="P", policyVersionId="1")
+    assert client.get_policy(policyName="P")["defaultVersionId"] == "2"
+    assert client.list_policies()["policies"]
+    group = f"{ACCOUNT}thinggroup/hall"
+    for target in (arn, group):
+        client.attach_policy(policyName="P", target=target)
+        assert client.list_attached_policies(target=target)["policies"]
+    assert client.list_targets_for_policy(policyName="P")["targets"] == [arn, group]
+    client.attach_thing_principal(thingName="L1", principal=arn)
+    assert client.list_thing_principals(thingName="L1")["principals"] == [arn]
+    assert client.list_principal_things(principal=arn)["things"] == ["L1"]
+    effective = client.get_effective_policies(principal=arn, thingName="L1")["effectivePolicies"]
+    assert [policy["policyName"] for policy in effective] == ["P"]
+    connect = {"actionType": "CONNECT", "resources": [f"{ACCOUNT}client/L1"]}
+    tested = client.test_authorization(principal=arn, clientId="L1", authInfos=[connect])
+    assert tested["authResults"][0]["authDecision"] == "ALLOWED"
+    refused("DeleteConflictException", client.delete_policy, policyName="P")
+    refused("InvalidRequestException", client.delete_thing, thingName="L1")
+    for target in (arn, group):
+        client.detach_policy(policyName="P", target=target)
+    client.attach_principal_policy(policyName="P", principal=arn)
+    assert client.list_principal_policies(principal=arn)["policies"]
+    assert client.list_policy_principals(policyName="P")["principals"] == [arn]
+    client.detach_principal_policy(policyName="P", principal=arn)
+    client.detach_thing_principal(thingName="L1", principal=arn)
+    refused("CertificateStateException", client.delete_certificate, certificateId=identifier)
+    client.update_certificate(certificateId=identifier, newStatus="INACTIVE")
+    client.delete_certificate(certificateId=identifier)
+
+
+def rules():
+    payload = {"sql": "SELECT * FROM 'a'", "actions": [], "awsIotSqlVersion": "2016-03-23"}
+    client.create_topic_rule(ruleName="R", topicRulePayload=payload, tags="site=hall")
+    assert client.list_tags_for_resource(resourceArn=f"{ACCOUNT}rule/R")["tags"]
+    assert client.get_topic_rule(ruleName="R")["rule"]["sql"] == payload["sql"]
+    assert client.list_topic_rules()["rules"]
+    client.disable_topic_rule(ruleName="R")
+    client.enable_topic_rule(ruleName="R")
+    client.replace_topic_rule(ruleName="R", topicRulePayload=payload)
+    broken = {**payload, "sql": "SELECT"}
+    refused("SqlParseException", client.create_topic_rule, ruleName="B", topicRulePayload=broken)
+    refused("UnauthorizedException", client.get_topic_rule, ruleName="None")
+    client.delete_topic_rule(ruleName="R")
+    assert client.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+
+
+def end():
+    client.delete_policy(policyName="P")
+    for name in ("L1", "L2"):
+        client.delete_thing(thingName=name)
+    for name in ("hall", "site"):
+        client.delete_thing_group(thingGroupName=name)
+    client.delete_billing_group(billingGroupName="dept")
+    refused("InvalidRequestException", client.delete_thing_type, thingTypeName="Lamp")
+    client.deprecate_thing_type(thingTypeName="Lamp")
+    assert client.list_thing_types()["thingTypes"][0]["thingTypeMetadata"]["deprecated"]
+    client.delete_thing_type(thingTypeName="Lamp")
+
+
+for part in (things, groups, tags, policies, rules, end):
+    part()
+# The event that checks them has been heard.
+assert len(called) >= 60, sorted(called)
