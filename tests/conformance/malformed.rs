@@ -275,7 +275,8 @@ fn before_connack_no_disconnect_is_sent() {
 #[test]
 fn whatever_comes_is_answered_with_packets_or_the_end() {
     for version in BOTH {
-        let topic = crate::packets::topic();
+        // What it is changed into is no other test's topic.
+        let topic = format!("changed/{}", crate::packets::topic());
         let message =
             |qos| crate::packets::Message { qos, ..crate::packets::Message::new(&topic, "x") };
         let packets = [
