@@ -177,6 +177,33 @@ fn administrator(folder: &Folder, run: &RunFile) -> Result<Client> {
     Ok(Client::new(&url, &run.region, id, secret, Arc::new(SystemClock))?)
 }
 
+/// For the running host; `None`, after saying so, when none runs.
+fn client(folder: &Folder) -> Result<Option<Client>> {
+    let Some(run) = running(&folder.data)? else {
+        show_text(&format!("no host runs on {}", folder.data.display()));
+        return Ok(None);
+    };
+    administrator(folder, &run).map(Some)
+}
+
+/// All pages of a list.
+async fn pages(client: &Client, service: &str, path: &[&str], member: &str) -> Result<Vec<Value>> {
+    let mut all = Vec::new();
+    let mut token: Option<String> = None;
+    loop {
+        let query: Vec<_> = token.iter().map(|token| ("nextToken", token.as_str())).collect();
+        let answer = client.call(service, Method::GET, path, &query, &[], "").await?;
+        let mut page: Value = serde_json::from_slice(&answer)?;
+        if let Some(Value::Array(items)) = page.get_mut(member).map(Value::take) {
+            all.extend(items);
+        }
+        match page.get("nextToken").and_then(Value::as_str) {
+            Some(next) => token = Some(next.to_owned()),
+            None => return Ok(all),
+        }
+    }
+}
+
 /// Calls an operation; the answer is JSON.
 async fn ask(
     client: &Client,

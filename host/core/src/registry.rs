@@ -17,6 +17,7 @@ mod attachment;
 mod billing_group;
 mod certificate;
 mod group_policy;
+mod index;
 mod issuer;
 mod policy;
 mod record;

@@ -1,6 +1,6 @@
 //! `gnomon key …`: access keys for the API.
 
-use super::{Folder, NOT_RUNNING, Result, administrator, ask, running};
+use super::{Folder, NOT_RUNNING, Result, administrator, ask, client, pages, running};
 use crate::app;
 use crate::data::{DataFolder, KeyFile};
 use crate::terminal::{show, show_text};
@@ -71,7 +71,9 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
         Command::Create { folder, role } => create(folder, (*role).into()).await,
         Command::List { folder } => {
             let Some(client) = client(folder)? else { return Ok(ExitCode::from(NOT_RUNNING)) };
-            show(&json!({ "accessKeys": all(&client).await? }));
+            show(
+                &json!({ "accessKeys": pages(&client, "gnomon", &["keys"], "accessKeys").await? }),
+            );
             Ok(ExitCode::SUCCESS)
         }
         Command::Rotate(named) => rotate(named).await,
@@ -83,14 +85,6 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-fn client(folder: &Folder) -> Result<Option<Client>> {
-    let Some(run) = running(&folder.data)? else {
-        show_text(&format!("no host runs on {}", folder.data.display()));
-        return Ok(None);
-    };
-    administrator(folder, &run).map(Some)
 }
 
 async fn create(folder: &Folder, role: Role) -> Result<ExitCode> {
@@ -108,24 +102,6 @@ async fn make(client: &Client, role: &Value) -> Result<KeyFile> {
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// All keys, page after page.
-async fn all(client: &Client) -> Result<Vec<Value>> {
-    let mut keys = Vec::new();
-    let mut token: Option<String> = None;
-    loop {
-        let query: Vec<_> = token.iter().map(|token| ("nextToken", token.as_str())).collect();
-        let answer = client.call("gnomon", Method::GET, &["keys"], &query, &[], "").await?;
-        let mut page: Value = serde_json::from_slice(&answer)?;
-        if let Value::Array(page) = page["accessKeys"].take() {
-            keys.extend(page);
-        }
-        match page["nextToken"].as_str() {
-            Some(next) => token = Some(next.to_owned()),
-            None => return Ok(keys),
-        }
-    }
-}
-
 async fn set_status(Named { folder, id }: &Named, status: &str) -> Result<ExitCode> {
     let Some(client) = client(folder)? else { return Ok(ExitCode::from(NOT_RUNNING)) };
     let body = json!({ "status": status }).to_string();
@@ -136,7 +112,7 @@ async fn set_status(Named { folder, id }: &Named, status: &str) -> Result<ExitCo
 async fn rotate(named: &Named) -> Result<ExitCode> {
     let Named { folder, id } = named;
     let Some(client) = client(folder)? else { return Ok(ExitCode::from(NOT_RUNNING)) };
-    let keys = all(&client).await?;
+    let keys = pages(&client, "gnomon", &["keys"], "accessKeys").await?;
     let old = keys.iter().find(|key| key["accessKeyId"] == id.as_str());
     let role = &old.ok_or_else(|| format!("no access key has the id {id}"))?["role"];
     let key = make(&client, role).await?;

@@ -1,6 +1,6 @@
 //! `gnomon policy explain`: which statement decides.
 
-use super::{Folder, NOT_RUNNING, Result, administrator, running};
+use super::{Folder, NOT_RUNNING, Result, client};
 use crate::terminal::{show, show_text};
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
@@ -60,11 +60,7 @@ impl Action {
 pub async fn run(command: &Command) -> Result<ExitCode> {
     let Command::Explain(explain) = command;
     let Explain { folder, principal, client_id, action, resource, add, skip } = explain;
-    let Some(run) = running(&folder.data)? else {
-        show_text(&format!("no host runs on {}", folder.data.display()));
-        return Ok(ExitCode::from(NOT_RUNNING));
-    };
-    let client = administrator(folder, &run)?;
+    let Some(client) = client(folder)? else { return Ok(ExitCode::from(NOT_RUNNING)) };
     let (action, kind) = action.parts();
     // Region and account are those of the certificate.
     let account = principal.split(":cert/").next().unwrap_or_default();

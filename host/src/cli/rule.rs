@@ -1,6 +1,6 @@
 //! `gnomon rule …`: writing a rule, what rules do, testing a statement, messages that failed for good.
 
-use super::{Folder, NOT_RUNNING, Result, administrator, ask, running};
+use super::{Folder, NOT_RUNNING, Result, ask, client, pages};
 use crate::terminal::{show, show_text};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -87,11 +87,7 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
         | Command::DeadLetters { folder, .. } => folder,
         Command::Test(test) => &test.folder,
     };
-    let Some(run) = running(&folder.data)? else {
-        show_text(&format!("no host runs on {}", folder.data.display()));
-        return Ok(ExitCode::from(NOT_RUNNING));
-    };
-    let client = administrator(folder, &run)?;
+    let Some(client) = client(folder)? else { return Ok(ExitCode::from(NOT_RUNNING)) };
     match command {
         Command::List { .. } => list(&client, folder.json).await,
         Command::Show { name, .. } => show_rule(&client, name, folder.json).await,
@@ -112,24 +108,6 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
                 show_text(&format!("{} dead letters are {what}", answer["deadLetters"]));
             }
             Ok(ExitCode::SUCCESS)
-        }
-    }
-}
-
-/// All pages of a list.
-async fn pages(client: &Client, service: &str, path: &[&str], member: &str) -> Result<Vec<Value>> {
-    let mut all = Vec::new();
-    let mut token: Option<String> = None;
-    loop {
-        let query: Vec<_> = token.iter().map(|token| ("nextToken", token.as_str())).collect();
-        let answer = client.call(service, Method::GET, path, &query, &[], "").await?;
-        let mut page: Value = serde_json::from_slice(&answer)?;
-        if let Some(Value::Array(items)) = page.get_mut(member).map(Value::take) {
-            all.extend(items);
-        }
-        match page.get("nextToken").and_then(Value::as_str) {
-            Some(next) => token = Some(next.to_owned()),
-            None => return Ok(all),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `gnomon query` and `gnomon table …`: what the `table` action of rules kept.
 
-use super::{Folder, NOT_RUNNING, Result, administrator, ask, running};
+use super::{Folder, NOT_RUNNING, Result, ask, client};
 use crate::terminal::{show, show_text};
 use clap::{Args, Subcommand};
 use gnomon_api::Client;
@@ -92,14 +92,6 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn client(folder: &Folder) -> Result<Option<Client>> {
-    let Some(run) = running(&folder.data)? else {
-        show_text(&format!("no host runs on {}", folder.data.display()));
-        return Ok(None);
-    };
-    administrator(folder, &run).map(Some)
 }
 
 async fn list(client: &Client, as_json: bool) -> Result<ExitCode> {

@@ -4,7 +4,7 @@ use crate::Services;
 use crate::call::{Answer, Call, encode_token, epoch_seconds};
 use crate::error::ApiError;
 use crate::iot::tags::{self, TagBody};
-use crate::iot::thing_groups::named;
+use crate::iot::thing_groups::{named, things};
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::{BillingGroupName, ThingName};
 use gnomon_core::registry::{BillingGroup, Registry};
@@ -176,20 +176,10 @@ async fn remove_thing(services: &Services, call: &Call<'_>) -> Result<Answer, Ap
 }
 
 async fn list_things(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Body<'a> {
-        things: Vec<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next_token: Option<String>,
-    }
     let page = call.page("maxResults", "nextToken")?;
     let registry = &services.registry;
     let found = registry.list_things_in_billing_group(&name(call)?, page.request()).await?;
-    Answer::members(&Body {
-        things: found.items.iter().map(ThingName::as_str).collect(),
-        next_token: found.next.as_deref().map(encode_token),
-    })
+    things(&found)
 }
 
 fn name(call: &Call<'_>) -> Result<BillingGroupName, ApiError> {

@@ -218,21 +218,11 @@ async fn remove_thing(services: &Services, call: &Call<'_>) -> Result<Answer, Ap
 }
 
 async fn list_things(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Body<'a> {
-        things: Vec<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next_token: Option<String>,
-    }
     let page = call.page("maxResults", "nextToken")?;
     let recursive = call.query_as("recursive")?.unwrap_or(false);
     let name = group_name(call)?;
     let found = services.registry.list_things_in_group(&name, recursive, page.request()).await?;
-    Answer::members(&Body {
-        things: found.items.iter().map(ThingName::as_str).collect(),
-        next_token: found.next.as_deref().map(encode_token),
-    })
+    things(&found)
 }
 
 async fn list_for_thing(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -293,6 +283,21 @@ impl NameAndArn {
         };
         names.iter().map(one).collect()
     }
+}
+
+/// A page of things' names.
+pub(crate) fn things(found: &Page<ThingName>) -> Result<Answer, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        things: Vec<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_token: Option<String>,
+    }
+    Answer::members(&Body {
+        things: found.items.iter().map(ThingName::as_str).collect(),
+        next_token: found.next.as_deref().map(encode_token),
+    })
 }
 
 fn groups(found: &Page<ThingGroupName>, registry: &Registry) -> Result<Answer, ApiError> {

@@ -263,10 +263,13 @@ impl Authenticator {
             Err(error) => return Err(unavailable(&error)),
         };
         self.check_usable(&certificate)?;
-        let thing = self.thing_of(&certificate, context.client_id.as_ref()).await?;
-        let names = self.policies_of(&certificate, thing.as_ref()).await?;
+        let failed = |error| unavailable(&error);
+        let client_id = context.client_id.as_ref();
+        let thing = self.thing_of(&certificate, client_id).await.map_err(failed)?;
+        let names = self.policies_of(&certificate, thing.as_ref()).await.map_err(failed)?;
         let name = thing.as_ref().map(|thing| thing.name.clone());
-        let permissions = self.permissions(&names, &certificate, thing, context).await?;
+        let permissions =
+            self.permissions(&names, &certificate, thing, context).await.map_err(failed)?;
         Ok(Identity {
             principal: Some(Principal::new(id.as_str())),
             thing: name,
@@ -283,16 +286,15 @@ impl Authenticator {
     pub async fn rehearse(&self, rehearsal: &Rehearsal<'_>) -> Result<Permissions, RegistryError> {
         let Rehearsal { certificate, client_id, add, skip } = rehearsal;
         let certificate = self.registry.describe_certificate(certificate).await?;
-        let failed = |refusal: Refusal| RegistryError::InvalidRequest(refusal.to_string());
-        let thing = self.thing_of(&certificate, *client_id).await.map_err(failed)?;
-        let mut names = self.policies_of(&certificate, thing.as_ref()).await.map_err(failed)?;
+        let thing = self.thing_of(&certificate, *client_id).await?;
+        let mut names = self.policies_of(&certificate, thing.as_ref()).await?;
         for name in *add {
             self.registry.get_policy(name).await?;
             names.insert(name.clone());
         }
         names.retain(|name| !skip.contains(name));
         let context = Context { client_id: client_id.cloned(), ..Context::default() };
-        self.permissions(&names, &certificate, thing, context).await.map_err(failed)
+        self.permissions(&names, &certificate, thing, context).await
     }
 
     /// Names of the policies of a certificate, and of those that the thing has from its groups.
@@ -300,11 +302,10 @@ impl Authenticator {
         &self,
         certificate: &Certificate,
         thing: Option<&Thing>,
-    ) -> Result<BTreeSet<PolicyName>, Refusal> {
+    ) -> Result<BTreeSet<PolicyName>, RegistryError> {
         let mut names = certificate.policies.clone();
         if let Some(thing) = thing {
-            let of_groups = self.registry.policies_of_thing(thing).await;
-            names.extend(of_groups.map_err(|error| unavailable(&error))?);
+            names.extend(self.registry.policies_of_thing(thing).await?);
         }
         Ok(names)
     }
@@ -315,10 +316,10 @@ impl Authenticator {
         certificate: &Certificate,
         thing: Option<Thing>,
         mut context: Context,
-    ) -> Result<Permissions, Refusal> {
+    ) -> Result<Permissions, RegistryError> {
         let mut policies = Vec::new();
         for name in names {
-            policies.extend(self.compiled(name).await?);
+            policies.extend(self.registry.compiled_policy(name).await?);
         }
         if policies.iter().any(|policy| policy.asks_for_certificate()) {
             // The registered one is the presented one: they have the same SHA-256.
@@ -359,7 +360,7 @@ impl Authenticator {
         &self,
         certificate: &Certificate,
         client_id: Option<&ClientId>,
-    ) -> Result<Option<Thing>, Refusal> {
+    ) -> Result<Option<Thing>, RegistryError> {
         let Some(name) = client_id.and_then(|id| ThingName::parse(id.as_str()).ok()) else {
             return Ok(None);
         };
@@ -369,7 +370,7 @@ impl Authenticator {
         match self.registry.describe_thing(&name).await {
             Ok(thing) => Ok(Some(thing)),
             Err(RegistryError::ResourceNotFound(_)) => Ok(None),
-            Err(error) => Err(unavailable(&error)),
+            Err(error) => Err(error),
         }
     }
 

@@ -10,16 +10,11 @@
 //!   has written the index key again, so that its removal fails.
 
 use super::certificate::Certificate;
+use super::index::{ALL, page_of};
 use super::record::{self, Stored};
-use super::{
-    ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError, SCAN_RECORDS, policy, thing,
-};
+use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError, policy, thing};
 use crate::ids::{CertificateId, PolicyName, ThingName};
-use crate::storage::{Expect, Key, Record, StoreError};
-use bytes::Bytes;
-
-/// Value of an index key: the version of its encoding, which says nothing more.
-const INDEX_VALUE: &[u8] = &[1];
+use crate::storage::Key;
 
 /// What a certificate can be attached to.
 pub(super) enum Owner<'a> {
@@ -188,8 +183,7 @@ impl Registry {
                 )));
             }
             let index = owner.index_key(id.as_str());
-            let value = Bytes::from_static(INDEX_VALUE);
-            self.0.ports.storage.put(&index, value, Expect::Any).await?;
+            self.put_index(&index).await?;
             let write = self.write(&key, &certificate, Some(revision)).await;
             // Whatever came back: a write whose answer was lost may have happened.
             self.certificate_changed(id);
@@ -222,19 +216,7 @@ impl Registry {
             .await;
         self.certificate_changed(id);
         updated?;
-        match entry {
-            Some(entry) if removed => self.remove_index(&entry).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn remove_index(&self, entry: &Record) -> Result<(), RegistryError> {
-        let expect = Expect::Revision(entry.revision);
-        match self.0.ports.storage.delete(&entry.key, expect).await {
-            // Attached again: the entry is needed.
-            Ok(_) | Err(StoreError::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.remove_index(entry.filter(|_| removed)).await
     }
 
     /// Detaches what was attached while the owner was being deleted.
@@ -260,8 +242,7 @@ impl Registry {
         &self,
         owner: &Owner<'_>,
     ) -> Result<Vec<CertificateId>, RegistryError> {
-        let page = PageRequest { limit: usize::MAX, after: None };
-        Ok(self.attached_page(owner, page).await?.items)
+        Ok(self.attached_page(owner, ALL).await?.items)
     }
 
     async fn list_certificates_of(
@@ -278,40 +259,7 @@ impl Registry {
         owner: &Owner<'_>,
         page: PageRequest<'_>,
     ) -> Result<Page<CertificateId>, RegistryError> {
-        let prefix = owner.index_key("");
-        let mut after = page.after.map(|id| owner.index_key(id));
-        let mut items: Vec<CertificateId> = Vec::new();
-        loop {
-            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
-            for entry in &entries {
-                let id = CertificateId::parse(record::name_of(&entry.key))?;
-                let key = record::key::<Certificate>(id.as_str());
-                let truth = self.read::<Certificate>(&key).await?;
-                if !truth.is_some_and(|(certificate, _)| owner.is_in(&certificate)) {
-                    continue;
-                }
-                if items.len() == page.limit {
-                    let next = items.last().map(|id| id.as_str().to_owned());
-                    return Ok(Page { items, next });
-                }
-                items.push(id);
-            }
-            match entries.last() {
-                Some(entry) if entries.len() == SCAN_RECORDS => after = Some(entry.key.clone()),
-                _ => return Ok(Page { items, next: None }),
-            }
-        }
+        let holds = |certificate: &Certificate| owner.is_in(certificate);
+        self.index_page(&owner.index_key(""), page, CertificateId::parse, holds).await
     }
-}
-
-/// A page of a set that is in memory.
-pub(super) fn page_of<T: Ord + std::borrow::Borrow<str>>(
-    set: std::collections::BTreeSet<T>,
-    page: PageRequest<'_>,
-) -> Page<T> {
-    let behind = |item: &T| page.after.is_none_or(|after| item.borrow() > after);
-    let mut rest = set.into_iter().filter(behind);
-    let items: Vec<T> = rest.by_ref().take(page.limit).collect();
-    let last = items.last().map(|item| item.borrow().to_owned());
-    Page { next: rest.next().and(last), items }
 }

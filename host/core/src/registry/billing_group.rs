@@ -3,16 +3,18 @@
 //! A thing's record is the truth; `billing-group-thing/{group}/{thing}` leads back, with the invariant
 //! of the module above.
 
+use super::index::{ALL, check_version};
 use super::record::{self, Stored};
 use super::thing::Thing;
-use super::{
-    ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError, SCAN_RECORDS, check_description,
-};
+use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError, check_description};
 use crate::ids::{BillingGroupName, ThingName};
 use crate::random;
-use crate::storage::{Expect, Key, StoreError};
+use crate::storage::Key;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// What messages call it.
+const WHAT: &str = "billing group";
 
 /// A billing group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl Registry {
     ) -> Result<BillingGroup, RegistryError> {
         check(description.as_deref())?;
         let change = |group: &mut BillingGroup| {
-            check_version(group, expected_version)?;
+            check_version(WHAT, name.as_str(), group.version, expected_version)?;
             group.description.clone_from(&description);
             group.version += 1;
             Ok(true)
@@ -112,11 +114,10 @@ impl Registry {
             let Some((group, revision)) = self.read::<BillingGroup>(&key).await? else {
                 return Ok(());
             };
-            check_version(&group, expected_version)?;
+            check_version(WHAT, name.as_str(), group.version, expected_version)?;
             if self.remove(&key, revision).await? {
                 tracing::info!(billing_group = %name, "billing group deleted");
-                let all = PageRequest { limit: usize::MAX, after: None };
-                for thing in self.billed(name, all).await?.items {
+                for thing in self.billed(name, ALL).await?.items {
                     self.leave_billing_group(&thing, name).await?;
                 }
                 return Ok(());
@@ -217,8 +218,7 @@ impl Registry {
         group: &BillingGroupName,
         thing: &ThingName,
     ) -> Result<(), RegistryError> {
-        self.0.ports.storage.delete(&index_key(group, thing.as_str()), Expect::Any).await?;
-        Ok(())
+        self.forget_index(&index_key(group, thing.as_str())).await
     }
 
     async fn leave_billing_group(
@@ -233,12 +233,7 @@ impl Registry {
             Ok(_) | Err(RegistryError::ResourceNotFound(_)) => {}
             Err(error) => return Err(error),
         }
-        let Some(entry) = entry else { return Ok(()) };
-        match self.0.ports.storage.delete(&entry.key, Expect::Revision(entry.revision)).await {
-            // Added again: the entry is needed.
-            Ok(_) | Err(StoreError::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.remove_index(entry).await
     }
 
     async fn billed(
@@ -246,26 +241,8 @@ impl Registry {
         group: &BillingGroupName,
         page: PageRequest<'_>,
     ) -> Result<Page<ThingName>, RegistryError> {
-        let mut items: Vec<ThingName> = Vec::new();
-        let mut after = page.after.map(|name| index_key(group, name));
-        loop {
-            let prefix = index_key(group, "");
-            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
-            let Some(last) = entries.last() else { return Ok(Page { items, next: None }) };
-            after = Some(last.key.clone());
-            for entry in &entries {
-                let name = ThingName::parse(record::name_of(&entry.key))?;
-                let truth = self.read::<Thing>(&record::key::<Thing>(name.as_str())).await?;
-                if truth.is_none_or(|(thing, _)| thing.billing_group.as_ref() != Some(group)) {
-                    continue;
-                }
-                if items.len() == page.limit {
-                    let next = items.last().map(|name| name.as_str().to_owned());
-                    return Ok(Page { items, next });
-                }
-                items.push(name);
-            }
-        }
+        let holds = |thing: &Thing| thing.billing_group.as_ref() == Some(group);
+        self.index_page(&index_key(group, ""), page, ThingName::parse, holds).await
     }
 }
 
@@ -275,18 +252,6 @@ fn check(description: Option<&str>) -> Result<(), RegistryError> {
 
 fn index_key(group: &BillingGroupName, thing: &str) -> Key {
     Key::new("billing-group-thing", &[group.as_str(), thing])
-}
-
-fn check_version(group: &BillingGroup, expected: Option<u64>) -> Result<(), RegistryError> {
-    match expected {
-        Some(expected) if expected != group.version => {
-            Err(RegistryError::VersionConflict(format!(
-                "billing group {} has version {}, expected was {expected}",
-                group.name, group.version
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,14 +6,13 @@
 //!
 //! Source: AWS IoT developer guide, "Thing groups" (attaching a policy), and `GetEffectivePolicies`.
 
+use super::index::{ALL, page_of};
 use super::record;
 use super::thing::Thing;
 use super::thing_group::ThingGroup;
-use super::{
-    ATTEMPTS_MAX, Page, PageRequest, PolicyDefinition, Registry, RegistryError, SCAN_RECORDS,
-};
+use super::{ATTEMPTS_MAX, Page, PageRequest, PolicyDefinition, Registry, RegistryError};
 use crate::ids::{CertificateId, PolicyName, ThingGroupName, ThingName};
-use crate::storage::{Expect, Key, StoreError};
+use crate::storage::Key;
 use std::collections::BTreeSet;
 
 /// What a policy can be attached to.
@@ -82,22 +81,11 @@ impl Registry {
         group: &ThingGroupName,
     ) -> Result<(), RegistryError> {
         let entry = self.0.ports.storage.get(&index_key(policy, group.as_str())).await?;
-        let mut removed = false;
-        let change = |target: &mut ThingGroup| {
-            removed = target.policies.remove(policy);
-            Ok(removed)
-        };
+        let change = |target: &mut ThingGroup| Ok(target.policies.remove(policy));
         let updated = self.update(&record::key::<ThingGroup>(group.as_str()), change).await;
         self.policy_changed();
         updated?;
-        if let Some(entry) = entry {
-            match self.0.ports.storage.delete(&entry.key, Expect::Revision(entry.revision)).await {
-                // Attached again: the entry is needed.
-                Ok(_) | Err(StoreError::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        self.remove_index(entry).await
     }
 
     /// ListAttachedPolicies of a group, ordered by name; with those of the groups above it if
@@ -113,7 +101,7 @@ impl Registry {
     ) -> Result<Page<PolicyName>, RegistryError> {
         let group = self.describe_thing_group(group).await?;
         let policies = if recursive { self.policies_above(group).await? } else { group.policies };
-        Ok(super::attachment::page_of(policies, page))
+        Ok(page_of(policies, page))
     }
 
     /// ListTargetsForPolicy: certificates ordered by id, then groups ordered by name.
@@ -212,29 +200,16 @@ impl Registry {
         &self,
         policy: &PolicyName,
     ) -> Result<BTreeSet<ThingGroupName>, RegistryError> {
-        let mut groups = BTreeSet::new();
+        let holds = |group: &ThingGroup| group.policies.contains(policy);
         let prefix = index_key(policy, "");
-        let mut after: Option<Key> = None;
-        loop {
-            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
-            let Some(last) = entries.last() else { return Ok(groups) };
-            after = Some(last.key.clone());
-            for entry in &entries {
-                let name = ThingGroupName::parse(record::name_of(&entry.key))?;
-                let key = record::key::<ThingGroup>(name.as_str());
-                let truth = self.read::<ThingGroup>(&key).await?;
-                if truth.is_some_and(|(group, _)| group.policies.contains(policy)) {
-                    groups.insert(name);
-                }
-            }
-        }
+        let found = self.index_page(&prefix, ALL, ThingGroupName::parse, holds).await?;
+        Ok(found.items.into_iter().collect())
     }
 
     /// A group is gone: its policies need not know it any more.
     pub(super) async fn forget_policies(&self, group: &ThingGroup) -> Result<(), RegistryError> {
         for policy in &group.policies {
-            let key = index_key(policy, group.name.as_str());
-            self.0.ports.storage.delete(&key, Expect::Any).await?;
+            self.forget_index(&index_key(policy, group.name.as_str())).await?;
         }
         Ok(())
     }

@@ -28,7 +28,8 @@ impl Tags {
     /// Checks keys and values: letters, digits, spaces and `_ . : / = + - @`.
     ///
     /// # Errors
-    /// [`RegistryError::InvalidRequest`] names the tag and the rule.
+    /// [`RegistryError::InvalidRequest`] names the tag and the rule; [`RegistryError::LimitExceeded`]
+    /// beyond [`TAGS_MAX`].
     pub fn parse(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, RegistryError> {
         let mut tags = BTreeMap::new();
         for (key, value) in pairs {
@@ -50,6 +51,11 @@ impl Tags {
             if tags.insert(key.clone(), value).is_some() {
                 return wrong("it is there twice");
             }
+        }
+        if tags.len() > TAGS_MAX {
+            let n = tags.len();
+            let message = format!("{n} tags; at most {TAGS_MAX} are allowed");
+            return Err(RegistryError::LimitExceeded(message));
         }
         Ok(Self(tags))
     }

@@ -1,6 +1,7 @@
 //! Things: a name, an id that never comes back, attributes and a version.
 
 use super::attachment::Owner;
+use super::index::check_version;
 use super::record::{self, Stored};
 use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
 use crate::ids::{BillingGroupName, ThingGroupName, ThingName, ThingTypeName};
@@ -214,7 +215,7 @@ impl Registry {
         let key = record::key::<Thing>(name.as_str());
         let updated = self
             .update(&key, |thing: &mut Thing| {
-                check_version(thing, change.expected_version)?;
+                check_version("thing", name.as_str(), thing.version, change.expected_version)?;
                 if let Some(changes) = &change.attributes {
                     let base =
                         if change.merge { &thing.attributes } else { &Attributes::default() };
@@ -251,7 +252,7 @@ impl Registry {
         let owner = Owner::Thing(name);
         for _ in 0..ATTEMPTS_MAX {
             let Some((thing, revision)) = self.read::<Thing>(&key).await? else { return Ok(()) };
-            check_version(&thing, expected_version)?;
+            check_version("thing", name.as_str(), thing.version, expected_version)?;
             if !self.attached_certificates(&owner).await?.is_empty() {
                 return Err(RegistryError::InvalidRequest(format!(
                     "thing {name} still has principals attached; detach them first"
@@ -301,15 +302,6 @@ impl Registry {
             )));
         }
         Ok(())
-    }
-}
-
-fn check_version(thing: &Thing, expected: Option<u64>) -> Result<(), RegistryError> {
-    match expected {
-        Some(expected) if expected != thing.version => Err(RegistryError::VersionConflict(
-            format!("thing {} has version {}, expected was {expected}", thing.name, thing.version),
-        )),
-        _ => Ok(()),
     }
 }
 

@@ -4,22 +4,21 @@
 //! the groups that it is in. The ways back are index keys, `thing-group-child/{parent}/{child}` and
 //! `thing-group-thing/{group}/{thing}`, with the invariant of the module above.
 
+use super::index::{ALL, check_version, page_of};
 use super::record::{self, Stored};
 use super::thing::Thing;
 use super::{
-    ATTEMPTS_MAX, Attributes, Page, PageRequest, Registry, RegistryError, SCAN_RECORDS,
-    check_description,
+    ATTEMPTS_MAX, Attributes, Page, PageRequest, Registry, RegistryError, check_description,
 };
 use crate::ids::{PolicyName, ThingGroupName, ThingName};
 use crate::random;
-use crate::storage::{Expect, Key, StoreError};
+use crate::storage::Key;
 use crate::time::Timestamp;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Value of an index key: the version of its encoding, which says nothing more.
-const INDEX_VALUE: &[u8] = &[1];
+/// What messages call it.
+const WHAT: &str = "thing group";
 
 /// A static thing group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +139,7 @@ impl Registry {
         expected_version: Option<u64>,
     ) -> Result<ThingGroup, RegistryError> {
         let change = |group: &mut ThingGroup| {
-            check_version(group, expected_version)?;
+            check_version(WHAT, name.as_str(), group.version, expected_version)?;
             let present = match merge {
                 true => std::mem::take(&mut group.properties.attributes),
                 false => Attributes::default(),
@@ -171,7 +170,7 @@ impl Registry {
             let Some((group, revision)) = self.read::<ThingGroup>(&key).await? else {
                 return Ok(());
             };
-            check_version(&group, expected_version)?;
+            check_version(WHAT, name.as_str(), group.version, expected_version)?;
             if let Some(child) = self.children(name).await?.first() {
                 return Err(RegistryError::InvalidRequest(format!(
                     "thing group {name} has groups below it, e.g. {child}; delete them first"
@@ -182,11 +181,10 @@ impl Registry {
             }
             tracing::info!(thing_group = %name, "thing group deleted");
             if let Some(parent) = &group.parent {
-                self.0.ports.storage.delete(&child_key(parent, name.as_str()), Expect::Any).await?;
+                self.forget_index(&child_key(parent, name.as_str())).await?;
             }
             self.forget_policies(&group).await?;
-            let all = PageRequest { limit: usize::MAX, after: None };
-            for thing in self.members(name, all).await?.items {
+            for thing in self.members(name, ALL).await?.items {
                 self.leave(&thing, name).await?;
             }
             return Ok(());
@@ -209,8 +207,7 @@ impl Registry {
         if let Some(parent) = parent {
             self.describe_thing_group(parent).await?;
         }
-        let all = PageRequest { limit: usize::MAX, after: None };
-        let groups = self.list(all, |_: &ThingGroup| true).await?.items;
+        let groups = self.list(ALL, |_: &ThingGroup| true).await?.items;
         let parents: BTreeMap<_, _> =
             groups.into_iter().map(|group| (group.name, group.parent)).collect();
         let is_below = |name: &ThingGroupName| {
@@ -226,7 +223,7 @@ impl Registry {
         let found = parents.keys().filter(|name| {
             prefix.is_none_or(|prefix| name.as_str().starts_with(prefix)) && is_below(name)
         });
-        Ok(super::attachment::page_of(found.cloned().collect(), page))
+        Ok(page_of(found.cloned().collect(), page))
     }
 
     /// AddThingToThingGroup; again is a success.
@@ -303,7 +300,7 @@ impl Registry {
         for group in &groups {
             things.extend(self.members(group, more).await?.items);
         }
-        Ok(super::attachment::page_of(things, page))
+        Ok(page_of(things, page))
     }
 
     /// ListThingGroupsForThing, ordered by name.
@@ -315,7 +312,7 @@ impl Registry {
         thing: &ThingName,
         page: PageRequest<'_>,
     ) -> Result<Page<ThingGroupName>, RegistryError> {
-        Ok(super::attachment::page_of(self.describe_thing(thing).await?.groups, page))
+        Ok(page_of(self.describe_thing(thing).await?.groups, page))
     }
 
     /// `arn:aws:iot:<region>:<account>:thinggroup/<name>`.
@@ -329,30 +326,18 @@ impl Registry {
         group: &ThingGroupName,
         thing: &ThingName,
     ) -> Result<(), RegistryError> {
-        self.0.ports.storage.delete(&member_key(group, thing.as_str()), Expect::Any).await?;
-        Ok(())
+        self.forget_index(&member_key(group, thing.as_str())).await
     }
 
     async fn leave(&self, thing: &ThingName, group: &ThingGroupName) -> Result<(), RegistryError> {
         let entry = self.0.ports.storage.get(&member_key(group, thing.as_str())).await?;
-        let mut removed = false;
-        let change = |member: &mut Thing| {
-            removed = member.groups.remove(group);
-            Ok(removed)
-        };
+        let change = |member: &mut Thing| Ok(member.groups.remove(group));
         match self.update(&record::key::<Thing>(thing.as_str()), change).await {
             Ok(_) => self.membership_changed(thing).await?,
             Err(RegistryError::ResourceNotFound(_)) => {}
             Err(error) => return Err(error),
         }
-        if let Some(entry) = entry {
-            match self.0.ports.storage.delete(&entry.key, Expect::Revision(entry.revision)).await {
-                // Added again: the entry is needed.
-                Ok(_) | Err(StoreError::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        self.remove_index(entry).await
     }
 
     /// Policies of groups hold for the certificates of the things in them.
@@ -378,8 +363,11 @@ impl Registry {
             )));
         }
         for other in &thing.groups {
-            // Deleted at this moment: the thing is about to leave it.
-            let Ok(known) = self.describe_thing_group(other).await else { continue };
+            let known = match self.describe_thing_group(other).await {
+                // Deleted at this moment: the thing is about to leave it.
+                Err(RegistryError::ResourceNotFound(_)) => continue,
+                known => known?,
+            };
             if self.root(&known).await? == *root {
                 return Err(RegistryError::InvalidRequest(format!(
                     "thing {} is in group {other}, which has the same root as {group}; a thing is in one \
@@ -444,33 +432,14 @@ impl Registry {
         Ok(())
     }
 
-    pub(super) async fn put_index(&self, key: &Key) -> Result<(), RegistryError> {
-        let value = Bytes::from_static(INDEX_VALUE);
-        self.0.ports.storage.put(key, value, Expect::Any).await?;
-        Ok(())
-    }
-
     /// Groups directly below a group; at most `Limits::thing_group_children`.
     async fn children(
         &self,
         parent: &ThingGroupName,
     ) -> Result<Vec<ThingGroupName>, RegistryError> {
-        let mut children = Vec::new();
-        let mut after: Option<Key> = None;
-        loop {
-            let prefix = child_key(parent, "");
-            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
-            let Some(last) = entries.last() else { return Ok(children) };
-            after = Some(last.key.clone());
-            for entry in &entries {
-                let name = ThingGroupName::parse(record::name_of(&entry.key))?;
-                let key = record::key::<ThingGroup>(name.as_str());
-                let truth = self.read::<ThingGroup>(&key).await?;
-                if truth.is_some_and(|(group, _)| group.parent.as_ref() == Some(parent)) {
-                    children.push(name);
-                }
-            }
-        }
+        let holds = |group: &ThingGroup| group.parent.as_ref() == Some(parent);
+        let prefix = child_key(parent, "");
+        Ok(self.index_page(&prefix, ALL, ThingGroupName::parse, holds).await?.items)
     }
 
     /// Things directly in a group, ordered by name.
@@ -479,26 +448,8 @@ impl Registry {
         group: &ThingGroupName,
         page: PageRequest<'_>,
     ) -> Result<Page<ThingName>, RegistryError> {
-        let mut items: Vec<ThingName> = Vec::new();
-        let mut after = page.after.map(|name| member_key(group, name));
-        loop {
-            let prefix = member_key(group, "");
-            let entries = self.0.ports.storage.scan(&prefix, after.as_ref(), SCAN_RECORDS).await?;
-            let Some(last) = entries.last() else { return Ok(Page { items, next: None }) };
-            after = Some(last.key.clone());
-            for entry in &entries {
-                let name = ThingName::parse(record::name_of(&entry.key))?;
-                let truth = self.read::<Thing>(&record::key::<Thing>(name.as_str())).await?;
-                if !truth.is_some_and(|(thing, _)| thing.groups.contains(group)) {
-                    continue;
-                }
-                if items.len() == page.limit {
-                    let next = items.last().map(|name| name.as_str().to_owned());
-                    return Ok(Page { items, next });
-                }
-                items.push(name);
-            }
-        }
+        let holds = |thing: &Thing| thing.groups.contains(group);
+        self.index_page(&member_key(group, ""), page, ThingName::parse, holds).await
     }
 }
 
@@ -508,18 +459,6 @@ fn child_key(parent: &ThingGroupName, child: &str) -> Key {
 
 fn member_key(group: &ThingGroupName, thing: &str) -> Key {
     Key::new("thing-group-thing", &[group.as_str(), thing])
-}
-
-fn check_version(group: &ThingGroup, expected: Option<u64>) -> Result<(), RegistryError> {
-    match expected {
-        Some(expected) if expected != group.version => {
-            Err(RegistryError::VersionConflict(format!(
-                "thing group {} has version {}, expected was {expected}",
-                group.name, group.version
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! A lane: the messages that wait for one action, and the task that calls it.
 //!
 //! In: records in the log's entries ([`Lane::spool`]), handed over when they are durable. Out:
-//! calls of the action, one after the other, so that each gets its messages in their order.
+//! records in their order, for `worker`, which calls the action.
 //! What waits is on disk; memory holds the next of it. A batch is removed from the disk when all
 //! of it is done, so that after a crash a message may come to the action twice, but never not at
 //! all.
