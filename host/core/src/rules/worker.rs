@@ -94,7 +94,7 @@ impl Worker {
                 for pending in parts.into_iter().flatten() {
                     self.evaluate(pending).await;
                 }
-            } else if join_all(parts.into_iter().map(|part| self.call_all(part)))
+            } else if join_all(parts.into_iter().map(|part| self.call_all(part, parallel)))
                 .await
                 .contains(&false)
             {
@@ -127,7 +127,7 @@ impl Worker {
 
     /// Calls the action for all of them, those with equal parameters together; false when the
     /// host stops meanwhile.
-    async fn call_all(&self, batch: Vec<Pending>) -> bool {
+    async fn call_all(&self, batch: Vec<Pending>, parallel: usize) -> bool {
         let mut rest = batch.into_iter().peekable();
         while let Some(first) = rest.next() {
             let params = first.job.params.clone();
@@ -140,7 +140,7 @@ impl Worker {
                 bytes += next.taken.record.len();
                 group.push(next);
             }
-            if !self.call(group).await {
+            if !self.call(group, parallel).await {
                 return false;
             }
         }
@@ -148,7 +148,7 @@ impl Worker {
     }
 
     /// Calls the action until every message of the group is done or has failed for good.
-    async fn call(&self, mut group: Vec<Pending>) -> bool {
+    async fn call(&self, mut group: Vec<Pending>, parallel: usize) -> bool {
         let mut stop = self.stop.clone();
         let mut pause = BACKOFF_FIRST;
         // After a crash one by one, so that one message does not take others with it.
@@ -156,7 +156,7 @@ impl Worker {
         while !group.is_empty() {
             let calling = size.min(group.len());
             let later = group.split_off(calling);
-            let verdicts = self.try_once(&group).await;
+            let verdicts = self.try_once(&group, parallel).await;
             let is_away = verdicts.iter().all(|it| matches!(it, Verdict::Again(_)));
             let has_crashed = verdicts.iter().any(|it| matches!(it, Verdict::Crashed(_)));
             let again = self.settle(group, verdicts, is_away);
@@ -235,13 +235,16 @@ impl Worker {
         self.runner.finish(self.lane.spool_name(), kept, finished);
     }
 
-    /// One verdict per job.
-    async fn try_once(&self, group: &[Pending]) -> Vec<Verdict> {
+    /// One verdict per job; `parallel` is how many calls there may be beside each other.
+    async fn try_once(&self, group: &[Pending], parallel: usize) -> Vec<Verdict> {
         let all = |verdict: &dyn Fn() -> Verdict| group.iter().map(|_| verdict()).collect();
         let program = self.runner.program();
         let Some(step) = program.step(self.part) else {
             return all(&|| Verdict::Failed("the rule has no such action any more".to_owned()));
         };
+        if parallel > step.definition.parallel {
+            return all(&|| Verdict::Failed(NEEDS_ORDER.to_owned()));
+        }
         let Some(action) = self.runner.ports.actions.find(&step.definition.target) else {
             return all(&|| match &step.definition.target {
                 Target::Plugin(plugin) => Verdict::Again(format!("no plugin {plugin} is loaded")),
@@ -287,5 +290,9 @@ fn part_of(client: Option<&ClientId>, parts: usize) -> usize {
     let hash = ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(client.map(ClientId::as_str));
     usize::try_from(hash % parts as u64).unwrap_or(0)
 }
+
+/// What is under way is beside others already, out of their order.
+const NEEDS_ORDER: &str =
+    "the action was replaced meanwhile by one that needs its messages in order; replay this one";
 
 const BAD_INDEX: &str = "the plugin reported a failure of a message that is not in the batch";

@@ -77,6 +77,31 @@ async fn an_action_that_asks_for_it_is_called_in_parallel_and_each_client_keeps_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_called_in_parallel_never_reaches_an_action_that_needs_the_order() {
+    let bench = Bench::new().await;
+    let with = |action| RuleDefinition { actions: vec![action], ..rule("SELECT * FROM 'a'") };
+    bench.plugins.answer("log", (0..100).map(|_| away()));
+    bench.plugins.answer("table", []);
+    let parallel = with(json!({"plugin": {"name": "log", "parallel": 4}}));
+    bench.engine.create(name("all"), parallel).await.unwrap();
+    bench.publish("a", "1");
+    bench.settle(1).await;
+    let table = with(json!({"table": {"tableName": "t"}}));
+    bench.engine.replace(name("all"), table).await.unwrap();
+    bench.publish("a", "2");
+    bench.settle(10).await;
+    let calls = bench.plugins.calls.lock().unwrap().clone();
+    let taken = calls.iter().filter(|it| it.plugin == "table").flat_map(|it| &it.payloads);
+    assert_eq!(taken.collect::<Vec<_>>(), ["2"]);
+    let figures = bench.figures("all");
+    assert_eq!(figures.dead_letters, 1);
+    assert!(figures.last_failure.unwrap().contains("needs its messages in order"));
+    let all = name("all");
+    let (replayed, ()) = tokio::join!(bench.engine.replay_dead_letters(&all), bench.settle(1));
+    assert_eq!(replayed.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_action_is_told_which_rule_and_parameters() {
     let bench = Bench::new().await;
     bench.plugins.answer("log", [permanent("no")]);
