@@ -294,6 +294,10 @@ impl Issuer for NoIssuer {
     fn sign(&self, _request_pem: &str) -> Result<String, IssueError> {
         Err(IssueError::Failed("no certificates here".to_owned()))
     }
+
+    fn is_signed_by(&self, _certificate: &[u8], _ca: &[u8]) -> bool {
+        false
+    }
 }
 
 /// Nothing but `/mqtt`.

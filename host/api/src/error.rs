@@ -71,6 +71,8 @@ exceptions! {
     MissingAuthenticationToken = FORBIDDEN, "MissingAuthenticationTokenException";
     /// An operation of AWS's model, or a whole service, that this host does not have.
     NotImplemented = NOT_IMPLEMENTED, "NotImplementedException";
+    /// A verification certificate does not hold the registration code.
+    RegistrationCodeValidation = BAD_REQUEST, "RegistrationCodeValidationException";
     /// The body is larger than allowed.
     RequestEntityTooLarge = PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException";
     /// The name is taken by a resource that differs.
@@ -83,6 +85,10 @@ exceptions! {
     SqlParse = BAD_REQUEST, "SqlParseException";
     /// Too many requests of this caller wait (data plane).
     Throttling = TOO_MANY_REQUESTS, "ThrottlingException";
+    /// The certificate is not being transferred.
+    TransferAlreadyCompleted = GONE, "TransferAlreadyCompletedException";
+    /// Something is attached to the certificate that is to be transferred.
+    TransferConflict = CONFLICT, "TransferConflictException";
     /// Not allowed, or (for rules) not there.
     Unauthorized = UNAUTHORIZED, "UnauthorizedException";
     /// No operation has this method and path.

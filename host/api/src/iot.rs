@@ -2,6 +2,8 @@
 
 pub(crate) mod authorization;
 pub(crate) mod billing_groups;
+pub(crate) mod ca_certificates;
+pub(crate) mod certificate_transfers;
 pub(crate) mod certificates;
 pub(crate) mod endpoints;
 pub(crate) mod policies;
@@ -33,6 +35,10 @@ impl From<RegistryError> for ApiError {
             E::DeleteConflict(_) => Exception::DeleteConflict,
             E::CertificateState(_) => Exception::CertificateState,
             E::CertificateValidation(_) => Exception::CertificateValidation,
+            E::CertificateConflict(_) => Exception::CertificateConflict,
+            E::RegistrationCodeValidation(_) => Exception::RegistrationCodeValidation,
+            E::TransferConflict(_) => Exception::TransferConflict,
+            E::TransferAlreadyCompleted(_) => Exception::TransferAlreadyCompleted,
             E::LimitExceeded(_) => Exception::LimitExceeded,
             E::MalformedPolicy(_) => Exception::MalformedPolicy,
             E::VersionsLimitExceeded(_) => Exception::VersionsLimitExceeded,

@@ -23,6 +23,8 @@ mod signature;
 pub mod sigv4;
 mod table_operations;
 #[cfg(test)]
+mod test_ca;
+#[cfg(test)]
 mod test_host;
 
 use async_trait::async_trait;

@@ -89,6 +89,11 @@ pub(crate) const IOT: &[Operation] = operations! {
     Write DeleteCertificate DELETE "/certificates/{certificateId}";
     Read ListCertificates GET "/certificates";
     Read ListCertificatesByCA GET "/certificates-by-ca/{caCertificateId}";
+    Write TransferCertificate PATCH "/transfer-certificate/{certificateId}";
+    Write AcceptCertificateTransfer PATCH "/accept-certificate-transfer/{certificateId}";
+    Write RejectCertificateTransfer PATCH "/reject-certificate-transfer/{certificateId}";
+    Write CancelCertificateTransfer PATCH "/cancel-certificate-transfer/{certificateId}";
+    Read ListOutgoingCertificates GET "/certificates-out-going";
     // CA certificates.
     Read GetRegistrationCode GET "/registrationcode";
     Write DeleteRegistrationCode DELETE "/registrationcode";

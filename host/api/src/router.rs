@@ -66,6 +66,8 @@ impl Service {
             Self::Iot => &[
                 iot::authorization::HANDLERS,
                 iot::billing_groups::HANDLERS,
+                iot::ca_certificates::HANDLERS,
+                iot::certificate_transfers::HANDLERS,
                 iot::certificates::HANDLERS,
                 iot::endpoints::HANDLERS,
                 iot::policies::HANDLERS,

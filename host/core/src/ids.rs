@@ -148,6 +148,11 @@ name!(
     |c| c.is_ascii_alphanumeric() || c == '_'
 );
 name!(
+    /// Name of a provisioning template: 1..=36 of `[0-9A-Za-z_-]`.
+    TemplateName, "template name", 36, "[0-9A-Za-z_-]+",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+);
+name!(
     /// Certificate id: the lower-case hexadecimal SHA-256 of the certificate's DER form.
     CertificateId, "certificate id", 64, "[a-f0-9]{64}",
     |c| c.is_ascii_digit() || matches!(c, 'a'..='f')

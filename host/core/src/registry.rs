@@ -8,23 +8,28 @@
 //! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`. A certificate's
 //! record is the truth about its attachments. The other direction is answered from small index
 //! keys (`policy-target/{policy}/{certificate}`, `thing-principal/{thing}/{certificate}`; for groups
-//! see `thing_group` and `group_policy`), because
+//! see `thing_group` and `group_policy`, for CAs `ca_certificate`), because
 //! the store has no transactions over several keys. Their invariant: an index key is written
 //! before the truth and removed after it, so that it may be there in vain but never be missing;
 //! readers ask the truth.
 
 mod attachment;
 mod billing_group;
+mod ca_certificate;
 mod certificate;
+mod certificate_transfer;
+mod claim;
 mod group_policy;
 mod index;
 mod issuer;
 mod policy;
+mod provisioning_template;
 mod record;
 mod tag;
 mod thing;
 mod thing_group;
 mod thing_type;
+mod x509;
 
 use crate::ids::{Account, CertificateId, NameError};
 use crate::limits::Limits;
@@ -39,16 +44,22 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
 pub use billing_group::BillingGroup;
-pub use certificate::{
-    Certificate, CertificateMode, CertificateStatus, IssuedKeys, certificate_id,
-};
+pub use ca_certificate::{CaCertificate, CaRegistration, CaUpdate, RegistrationConfig};
+pub use certificate::{Certificate, CertificateMode, CertificateStatus, IssuedKeys};
+pub use certificate_transfer::Transfer;
+pub use claim::{CLAIM_LIFE, ProvisioningClaim, TOKEN_LIFE};
 pub use group_policy::PolicyTarget;
 pub use issuer::{IssueError, Issued, Issuer};
 pub use policy::{PolicyDefinition, PolicyVersion};
+pub use provisioning_template::{
+    NewTemplate, ProvisioningHook, ProvisioningTemplate, TemplateType, TemplateUpdate,
+    TemplateVersion,
+};
 pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
 pub use thing_group::{ThingGroup, ThingGroupProperties};
 pub use thing_type::{ThingType, ThingTypeProperties};
+pub use x509::certificate_id;
 
 /// Times that a change is decided anew because someone else wrote in between. Writers of one
 /// record wait for the disk in turn, so this many in a row mean an endless fight.
@@ -113,6 +124,18 @@ pub enum RegistryError {
     /// The certificate is not one.
     #[error("{0}")]
     CertificateValidation(String),
+    /// It is not clear which CA signed the certificate.
+    #[error("{0}")]
+    CertificateConflict(String),
+    /// The verification certificate does not hold the registration code.
+    #[error("{0}")]
+    RegistrationCodeValidation(String),
+    /// The certificate cannot be transferred while something is attached to it.
+    #[error("{0}")]
+    TransferConflict(String),
+    /// The certificate is not being transferred (any more).
+    #[error("{0}")]
+    TransferAlreadyCompleted(String),
     /// A quota is used up.
     #[error("{0}")]
     LimitExceeded(String),

@@ -23,6 +23,12 @@ impl Timestamp {
         self.0 / 1_000
     }
 
+    /// So much later.
+    pub fn plus(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
     /// The instant as the standard library's type.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0)

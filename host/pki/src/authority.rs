@@ -204,6 +204,11 @@ impl Issuer for Authority {
             .map(|certificate| certificate.pem())
             .map_err(|error| IssueError::Failed(format!("the request cannot be signed: {error}")))
     }
+
+    fn is_signed_by(&self, certificate: &[u8], ca: &[u8]) -> bool {
+        x509_parser::parse_x509_certificate(certificate)
+            .is_ok_and(|(_, certificate)| is_signed_by(&certificate, ca))
+    }
 }
 
 fn ca_params(key: &KeyPair, clock: &dyn Clock, random: &dyn Random) -> CertificateParams {

@@ -3,6 +3,7 @@
 use crate::Services;
 use crate::call::{Answer, Call, encode_token, epoch_seconds};
 use crate::error::ApiError;
+use crate::iot::certificate_transfers::TransferData;
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::CertificateId;
 use gnomon_core::registry::{Certificate, CertificateStatus, Registry};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const HANDLERS: Handlers = handlers! {
     CreateKeysAndCertificate => create_keys_and_certificate;
     CreateCertificateFromCsr => create_certificate_from_csr;
+    RegisterCertificate => register_certificate;
     RegisterCertificateWithoutCA => register_certificate_without_ca;
     DescribeCertificate => describe_certificate;
     UpdateCertificate => update_certificate;
@@ -65,6 +67,24 @@ async fn create_certificate_from_csr(
     Answer::members(&MadeBody::new(&made, registry))
 }
 
+async fn register_certificate(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Members {
+        certificate_pem: String,
+        ca_certificate_pem: Option<String>,
+        status: Option<String>,
+    }
+    let Members { certificate_pem, ca_certificate_pem, status } = call.members()?;
+    // The deprecated form of `status`, which wins.
+    let active = call.query_as("setAsActive")?.unwrap_or(false);
+    let default = if active { "ACTIVE" } else { "INACTIVE" };
+    let status = CertificateStatus::parse(status.as_deref().unwrap_or(default))?;
+    let (registry, ca_pem) = (&services.registry, ca_certificate_pem.as_deref());
+    let registered = registry.register_certificate(&certificate_pem, ca_pem, status).await?;
+    Answer::members(&MadeBody { certificate_pem: None, ..MadeBody::new(&registered, registry) })
+}
+
 async fn register_certificate_without_ca(
     services: &Services,
     call: &Call<'_>,
@@ -88,7 +108,8 @@ async fn describe_certificate(services: &Services, call: &Call<'_>) -> Result<An
     struct Body<'a> {
         certificate_description: CertificateDescription<'a>,
     }
-    let certificate = services.registry.describe_certificate(&certificate_id(call)?).await?;
+    let certificate =
+        services.registry.describe_certificate(&certificate_id(call, "certificateId")?).await?;
     let certificate_description = CertificateDescription::new(&certificate, &services.registry);
     Answer::members(&Body { certificate_description })
 }
@@ -98,13 +119,13 @@ async fn update_certificate(services: &Services, call: &Call<'_>) -> Result<Answ
         return Err(ApiError::invalid_request("the query parameter newStatus is missing"));
     };
     let status = CertificateStatus::parse(status)?;
-    services.registry.update_certificate(&certificate_id(call)?, status).await?;
+    services.registry.update_certificate(&certificate_id(call, "certificateId")?, status).await?;
     Ok(Answer::empty())
 }
 
 async fn delete_certificate(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     let force = call.query_as("forceDelete")?.unwrap_or(false);
-    services.registry.delete_certificate(&certificate_id(call)?, force).await?;
+    services.registry.delete_certificate(&certificate_id(call, "certificateId")?, force).await?;
     Ok(Answer::empty())
 }
 
@@ -125,9 +146,9 @@ async fn list_certificates(services: &Services, call: &Call<'_>) -> Result<Answe
     })
 }
 
-/// The label `certificateId`; AWS takes it in either case.
-fn certificate_id(call: &Call<'_>) -> Result<CertificateId, ApiError> {
-    let text = call.label("certificateId").to_ascii_lowercase();
+/// A label that is the id of a certificate; AWS takes it in either case.
+pub(crate) fn certificate_id(call: &Call<'_>, label: &str) -> Result<CertificateId, ApiError> {
+    let text = call.label(label).to_ascii_lowercase();
     let id = CertificateId::parse(&text)?;
     if text.len() < 64 {
         return Err(ApiError::invalid_request("certificate id is shorter than 64 digits"));
@@ -149,7 +170,7 @@ impl<'a> MadeBody<'a> {
 /// An item of ListCertificates.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct CertificateSummary<'a> {
+pub(crate) struct CertificateSummary<'a> {
     certificate_arn: String,
     certificate_id: &'a str,
     status: &'static str,
@@ -158,7 +179,7 @@ struct CertificateSummary<'a> {
 }
 
 impl<'a> CertificateSummary<'a> {
-    fn new(certificate: &'a Certificate, registry: &Registry) -> Self {
+    pub(crate) fn new(certificate: &'a Certificate, registry: &Registry) -> Self {
         Self {
             certificate_arn: registry.certificate_arn(&certificate.id),
             certificate_id: certificate.id.as_str(),
@@ -174,25 +195,30 @@ impl<'a> CertificateSummary<'a> {
 struct CertificateDescription<'a> {
     #[serde(flatten)]
     summary: CertificateSummary<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_certificate_id: Option<&'a str>,
     certificate_pem: &'a str,
     owned_by: String,
     last_modified_date: f64,
     customer_version: u32,
     generation_id: &'a str,
     validity: CertificateValidity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfer_data: Option<TransferData>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct CertificateValidity {
-    not_before: f64,
-    not_after: f64,
+pub(crate) struct CertificateValidity {
+    pub(crate) not_before: f64,
+    pub(crate) not_after: f64,
 }
 
 impl<'a> CertificateDescription<'a> {
     fn new(certificate: &'a Certificate, registry: &Registry) -> Self {
         Self {
             summary: CertificateSummary::new(certificate, registry),
+            ca_certificate_id: certificate.ca.as_ref().map(CertificateId::as_str),
             certificate_pem: &certificate.pem,
             owned_by: registry.account().id.to_string(),
             last_modified_date: epoch_seconds(certificate.modified_at),
@@ -202,6 +228,7 @@ impl<'a> CertificateDescription<'a> {
                 not_before: epoch_seconds(certificate.not_before),
                 not_after: epoch_seconds(certificate.not_after),
             },
+            transfer_data: certificate.transfer.as_ref().map(TransferData::new),
         }
     }
 }

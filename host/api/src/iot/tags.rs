@@ -1,11 +1,13 @@
-//! Tags of things' types and groups, billing groups, policies and rules.
+//! Tags of things' types and groups, billing groups, policies, rules and CA certificates.
 
 use crate::Services;
 use crate::call::{Answer, Call};
 use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
 use crate::sigv4;
-use gnomon_core::ids::{BillingGroupName, PolicyName, RuleName, ThingGroupName, ThingTypeName};
+use gnomon_core::ids::{
+    BillingGroupName, CertificateId, PolicyName, RuleName, ThingGroupName, ThingTypeName,
+};
 use gnomon_core::registry::Tags;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +93,7 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
         "billinggroup" => {
             drop(registry.describe_billing_group(&BillingGroupName::parse(name)?).await?);
         }
+        "cacert" => drop(registry.describe_ca_certificate(&CertificateId::parse(name)?).await?),
         "policy" => drop(registry.get_policy(&PolicyName::parse(name)?).await?),
         "rule" => {
             let found = services.rules.get(&RuleName::parse(name)?);
@@ -98,8 +101,8 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
         }
         other => {
             return Err(ApiError::not_found(format!(
-                "a {other:.40} has no tags on this host; thingtype, thinggroup, billinggroup, policy \
-                 and rule have"
+                "a {other:.40} has no tags on this host; thingtype, thinggroup, billinggroup, policy, \
+                 rule and cacert have"
             )));
         }
     }

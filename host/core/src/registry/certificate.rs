@@ -1,21 +1,20 @@
 //! Certificates: a pinned copy of each device's X.509 certificate, its status, its attachments.
 //!
 //! Devices are recognised by the SHA-256 of the whole certificate, not by who signed it, so a
-//! certificate of any issuer can be registered, and a stolen CA key lets nobody in.
+//! certificate of any issuer can be registered, and a stolen CA key lets nobody in whose
+//! certificates nobody registers: see `ca_certificate`.
 
+use super::certificate_transfer::{Transfer, TransferRecord};
+use super::claim::Ownership;
 use super::record::{self, Stored};
+use super::x509::{self, Purpose, X509};
 use super::{IssueError, Issued, Page, PageRequest, Registry, RegistryError};
 use crate::ids::{CertificateId, PolicyName, ThingName};
-use crate::random::{self, hex};
+use crate::random;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt;
-use x509_parser::pem::Pem;
-
-/// Largest certificate in bytes of PEM. Source: `CertificatePem` of AWS IoT's API reference.
-const PEM_BYTES_MAX: usize = 65_536;
 
 /// Status of a certificate (`CertificateStatus`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +26,10 @@ pub enum CertificateStatus {
     Inactive,
     /// Its owner may not connect any more.
     Revoked,
+    /// Its owner may not connect: it came by itself (just-in-time), or is to be provisioned.
+    PendingActivation,
+    /// Its owner may not connect: another account is to take it.
+    PendingTransfer,
 }
 
 impl CertificateStatus {
@@ -37,7 +40,8 @@ impl CertificateStatus {
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
         match text {
             "ACTIVE" => Ok(Self::Active),
-            "INACTIVE" => Ok(Self::Inactive),
+            // The other is the same and deprecated.
+            "INACTIVE" | "REGISTER_INACTIVE" => Ok(Self::Inactive),
             "REVOKED" => Ok(Self::Revoked),
             _ => Err(RegistryError::InvalidRequest(
                 "a certificate can be made ACTIVE, INACTIVE or REVOKED, nothing else".to_owned(),
@@ -51,6 +55,8 @@ impl CertificateStatus {
             Self::Active => "ACTIVE",
             Self::Inactive => "INACTIVE",
             Self::Revoked => "REVOKED",
+            Self::PendingActivation => "PENDING_ACTIVATION",
+            Self::PendingTransfer => "PENDING_TRANSFER",
         }
     }
 }
@@ -65,7 +71,7 @@ impl fmt::Display for CertificateStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CertificateMode {
-    /// Issued here.
+    /// Issued here, or by a CA that is registered.
     Default,
     /// Registered without its CA.
     SniOnly,
@@ -92,6 +98,12 @@ pub struct Certificate {
     pub status: CertificateStatus,
     /// How it came here.
     pub mode: CertificateMode,
+    /// The registered CA that signed it.
+    pub ca: Option<CertificateId>,
+    /// That it waits to be provisioned by whoever has a token.
+    pub(super) ownership: Option<Ownership>,
+    /// That it is, or was, offered to another account.
+    pub transfer: Option<Transfer>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When its status last changed.
@@ -113,8 +125,18 @@ pub struct Certificate {
 impl Certificate {
     /// Its DER form; empty when the record is damaged.
     pub fn der(&self) -> Vec<u8> {
-        let first = Pem::iter_from_buffer(self.pem.as_bytes()).next();
-        first.and_then(Result::ok).map(|pem| pem.contents).unwrap_or_default()
+        x509::der_of(&self.pem)
+    }
+
+    /// Gives it another status; false when it has it.
+    pub(super) fn switch(&mut self, status: CertificateStatus, now: Timestamp) -> bool {
+        let changes = self.status != status;
+        if changes {
+            self.status = status;
+            self.modified_at = now;
+            self.customer_version = self.customer_version.saturating_add(1);
+        }
+        changes
     }
 }
 
@@ -126,12 +148,6 @@ pub struct IssuedKeys {
     pub public_key_pem: String,
     /// The secret.
     pub private_key_pem: String,
-}
-
-/// The id of a certificate: the SHA-256 of its DER form.
-pub fn certificate_id(der: &[u8]) -> CertificateId {
-    CertificateId::parse(&hex(&Sha256::digest(der)))
-        .expect("a SHA-256 is 64 lower-case hexadecimal digits")
 }
 
 impl Registry {
@@ -173,7 +189,28 @@ impl Registry {
         certificate_pem: &str,
         status: CertificateStatus,
     ) -> Result<Certificate, RegistryError> {
-        self.register(certificate_pem, status, CertificateMode::SniOnly).await
+        let now = self.0.ports.clock.wall();
+        let x509 = X509::parse("certificatePem", certificate_pem, Purpose::Device, now)?;
+        self.register(x509, status, CertificateMode::SniOnly, None).await
+    }
+
+    /// RegisterCertificate: one that a registered CA signed. `ca_pem` says which, when several have
+    /// its name.
+    ///
+    /// # Errors
+    /// [`RegistryError::CertificateValidation`] when it is none or no registered CA signed it,
+    /// [`RegistryError::CertificateState`] when that CA is INACTIVE,
+    /// [`RegistryError::ResourceAlreadyExists`].
+    pub async fn register_certificate(
+        &self,
+        certificate_pem: &str,
+        ca_pem: Option<&str>,
+        status: CertificateStatus,
+    ) -> Result<Certificate, RegistryError> {
+        let now = self.0.ports.clock.wall();
+        let x509 = X509::parse("certificatePem", certificate_pem, Purpose::Device, now)?;
+        let ca = self.ca_of(&x509, ca_pem).await?;
+        self.register(x509, status, CertificateMode::Default, Some(ca)).await
     }
 
     /// DescribeCertificate.
@@ -190,7 +227,8 @@ impl Registry {
     /// UpdateCertificate: another status.
     ///
     /// # Errors
-    /// [`RegistryError::ResourceNotFound`].
+    /// [`RegistryError::ResourceNotFound`]; [`RegistryError::CertificateState`] while it is
+    /// offered to another account.
     pub async fn update_certificate(
         &self,
         id: &CertificateId,
@@ -200,13 +238,12 @@ impl Registry {
         let key = record::key::<Certificate>(id.as_str());
         let updated = self
             .update(&key, |certificate: &mut Certificate| {
-                let changes = certificate.status != status;
-                if changes {
-                    certificate.status = status;
-                    certificate.modified_at = now;
-                    certificate.customer_version = certificate.customer_version.saturating_add(1);
+                if certificate.status == CertificateStatus::PendingTransfer {
+                    return Err(RegistryError::CertificateState(format!(
+                        "certificate {id} is PENDING_TRANSFER; cancel its transfer first"
+                    )));
                 }
-                Ok(changes)
+                Ok(certificate.switch(status, now))
             })
             .await;
         // Whatever came back: a write whose answer was lost may have happened.
@@ -249,6 +286,9 @@ impl Registry {
             if self.remove(&key, revision).await? {
                 tracing::info!(principal = %id, "certificate deleted");
                 self.certificate_changed(id);
+                if let Some(ca) = &certificate.ca {
+                    self.forget_signed(ca, id).await?;
+                }
                 return Ok(());
             }
         }
@@ -286,7 +326,7 @@ impl Registry {
         })
     }
 
-    async fn issue<T: Send + 'static>(
+    pub(super) async fn issue<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn super::Issuer) -> Result<T, IssueError> + Send + 'static,
     ) -> Result<T, RegistryError> {
@@ -308,22 +348,43 @@ impl Registry {
     ) -> Result<Certificate, RegistryError> {
         let status =
             if set_as_active { CertificateStatus::Active } else { CertificateStatus::Inactive };
-        self.register(pem, status, CertificateMode::Default).await
+        let now = self.0.ports.clock.wall();
+        let x509 = X509::parse("certificatePem", pem, Purpose::Device, now)?;
+        self.register(x509, status, CertificateMode::Default, None).await
     }
 
-    async fn register(
+    pub(super) async fn register(
         &self,
-        pem: &str,
+        x509: X509,
         status: CertificateStatus,
         mode: CertificateMode,
+        ca: Option<CertificateId>,
     ) -> Result<Certificate, RegistryError> {
-        let X509 { id, pem, not_before, not_after } = X509::parse(pem)?;
+        let certificate = Certificate { ca, ..self.certificate(x509, status, mode) };
+        if let Some(ca) = &certificate.ca {
+            self.put_signed(ca, &certificate.id).await?;
+        }
+        self.add_certificate(&certificate).await?;
+        Ok(certificate)
+    }
+
+    /// A certificate as it is when it is registered.
+    pub(super) fn certificate(
+        &self,
+        x509: X509,
+        status: CertificateStatus,
+        mode: CertificateMode,
+    ) -> Certificate {
+        let X509 { id, pem, not_before, not_after, .. } = x509;
         let now = self.0.ports.clock.wall();
-        let certificate = Certificate {
-            id: id.clone(),
+        Certificate {
+            id,
             pem,
             status,
             mode,
+            ca: None,
+            ownership: None,
+            transfer: None,
             created_at: now,
             modified_at: now,
             customer_version: 1,
@@ -332,58 +393,23 @@ impl Registry {
             generation_id: random::uuid(&*self.0.ports.random),
             policies: BTreeSet::new(),
             things: BTreeSet::new(),
-        };
-        if !self.write(&record::key::<Certificate>(id.as_str()), &certificate, None).await? {
+        }
+    }
+
+    pub(super) async fn add_certificate(
+        &self,
+        certificate: &Certificate,
+    ) -> Result<(), RegistryError> {
+        let Certificate { id, status, .. } = certificate;
+        if !self.write(&record::key::<Certificate>(id.as_str()), certificate, None).await? {
             return Err(RegistryError::ResourceAlreadyExists {
                 message: format!("certificate {id} is registered"),
-                arn: self.certificate_arn(&id),
+                arn: self.certificate_arn(id),
                 id: id.as_str().to_owned(),
             });
         }
         tracing::info!(principal = %id, %status, "certificate registered");
-        Ok(certificate)
-    }
-}
-
-/// What the registry reads from a certificate.
-struct X509 {
-    id: CertificateId,
-    pem: String,
-    not_before: Timestamp,
-    not_after: Timestamp,
-}
-
-impl X509 {
-    fn parse(text: &str) -> Result<Self, RegistryError> {
-        let wrong = |problem: &str| {
-            Err(RegistryError::CertificateValidation(format!("certificatePem: {problem}")))
-        };
-        if text.len() > PEM_BYTES_MAX {
-            return wrong("has more than 65536 bytes");
-        }
-        let mut blocks = Pem::iter_from_buffer(text.as_bytes());
-        let Some(Ok(block)) = blocks.next() else {
-            return wrong("is no PEM block that begins with -----BEGIN CERTIFICATE-----");
-        };
-        if block.label != "CERTIFICATE" {
-            return wrong("holds something else than a CERTIFICATE");
-        }
-        if blocks.next().is_some() {
-            return wrong("holds more than one PEM block; give the device's certificate alone");
-        }
-        let Ok((&[], x509)) = x509_parser::parse_x509_certificate(&block.contents) else {
-            return wrong("does not hold a certificate in DER form");
-        };
-        let at = |time: x509_parser::time::ASN1Time| {
-            let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
-            Timestamp::from_millis(seconds.saturating_mul(1_000))
-        };
-        Ok(Self {
-            id: certificate_id(&block.contents),
-            pem: text.to_owned(),
-            not_before: at(x509.validity().not_before),
-            not_after: at(x509.validity().not_after),
-        })
+        Ok(())
     }
 }
 
@@ -392,6 +418,12 @@ pub(super) struct CertificateRecord {
     pem: String,
     status: CertificateStatus,
     mode: CertificateMode,
+    #[serde(default)]
+    ca: Option<String>,
+    #[serde(default)]
+    ownership: Option<Ownership>,
+    #[serde(default)]
+    transfer: Option<TransferRecord>,
     created_at_ms: u64,
     modified_at_ms: u64,
     customer_version: u32,
@@ -412,6 +444,9 @@ impl Stored for Certificate {
             pem: self.pem.clone(),
             status: self.status,
             mode: self.mode,
+            ca: self.ca.as_ref().map(|id| id.as_str().to_owned()),
+            ownership: self.ownership.clone(),
+            transfer: self.transfer.as_ref().map(Transfer::to_record),
             created_at_ms: self.created_at.as_millis(),
             modified_at_ms: self.modified_at.as_millis(),
             customer_version: self.customer_version,
@@ -432,6 +467,9 @@ impl Stored for Certificate {
             pem: record.pem,
             status: record.status,
             mode: record.mode,
+            ca: record.ca.map(|id| CertificateId::parse(&id)).transpose().map_err(text)?,
+            ownership: record.ownership,
+            transfer: record.transfer.map(Transfer::from_record),
             created_at: Timestamp::from_millis(record.created_at_ms),
             modified_at: Timestamp::from_millis(record.modified_at_ms),
             customer_version: record.customer_version,

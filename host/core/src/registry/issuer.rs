@@ -1,4 +1,5 @@
-//! The port to whoever makes keys and signs certificates; implemented by `gnomon-pki`.
+//! The port to whoever makes keys, signs certificates and checks signatures; implemented by
+//! `gnomon-pki`.
 
 /// A fresh key pair with its certificate. Exists only on its way to the device's owner: the host
 /// keeps the certificate, never the private key.
@@ -36,4 +37,8 @@ pub trait Issuer: Send + Sync + 'static {
     /// # Errors
     /// [`IssueError::Request`] when the request is none or its signature is wrong.
     fn sign(&self, request_pem: &str) -> Result<String, IssueError>;
+
+    /// True when the key of the CA's certificate signed the other one, and the one names the other as
+    /// its issuer; both in DER form.
+    fn is_signed_by(&self, certificate: &[u8], ca: &[u8]) -> bool;
 }
