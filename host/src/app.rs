@@ -1,9 +1,9 @@
 //! All wiring: what the host is made of, in the order of its start; it stops in the reverse.
 //!
-//! Start: store, keys, certificates, registry, broker, shadows, plugins, tables, rules, API,
-//! listeners.
-//! Stop: accept nothing more, end connections, drain rules and shadows, stop plugins, close tables,
-//! sync the store; each step has its own deadline.
+//! Start: store, keys, certificates, registry, broker, shadows, plugins, provisioning, tables, rules,
+//! API, listeners.
+//! Stop: accept nothing more, end connections, drain rules, provisioning and shadows, stop plugins,
+//! close tables, sync the store; each step has its own deadline.
 
 use crate::banner;
 use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
@@ -29,6 +29,7 @@ use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::Reason;
+use gnomon_core::provisioning::{self, Hook, Hooks, JustInTime, Provisioner};
 use gnomon_core::random::Random;
 use gnomon_core::registry::{self, Registry};
 use gnomon_core::session::{Compat, Redirect};
@@ -64,6 +65,9 @@ const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long rules have for what they took.
 const RULES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long devices that are being provisioned have: a key is made in 0.1 s, a hook has 5 s.
+const PROVISIONING_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long shadow requests have for their commit.
 const SHADOWS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,6 +130,7 @@ struct World {
 struct Parts {
     shadows: Arc<shadow::Service>,
     plugins: Arc<Plugins>,
+    provisioning: provisioning::Service,
     tables: Arc<SqliteTables>,
     rules: rules::Engine,
     clients: Clients,
@@ -196,6 +201,13 @@ async fn serve(
         world.metrics.clone(),
     ));
     let plugins = load_plugins(config, data, world, &broker).await?;
+    let provisioner = Provisioner::new(registry.clone(), Arc::new(PluginHooks(plugins.clone())));
+    let provisioning = provisioning::Service::start(
+        provisioner.clone(),
+        broker.clone(),
+        world.clock.clone(),
+        world.metrics.clone(),
+    );
     let tables = open_tables(world, data, &recovered)?;
     let parts = RuleParts {
         store,
@@ -208,7 +220,9 @@ async fn serve(
     let rules = start_rules(world, data, parts, &recovered).await?;
     let clients = restore_clients(world, &broker, recovered)?;
     let plans = config.listeners()?;
-    let authenticator = authenticator(config, world, &registry, &keys, &plugins)?;
+    let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), world.clock.clone());
+    let authenticator = authenticator(config, world, &registry, &keys, &plugins)?
+        .with_newcomers(Arc::new(newcomers));
     // Behind a load balancer everybody comes from loopback.
     let loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback() && !plan.proxy_protocol;
     let api = Arc::new(Api::new(Services {
@@ -220,6 +234,7 @@ async fn serve(
         keys,
         registry,
         authenticator: authenticator.clone(),
+        provisioner,
         broker: broker.clone(),
         clients: clients.clone(),
         shadows: shadows.clone(),
@@ -239,6 +254,7 @@ async fn serve(
     let mut parts = Parts {
         shadows,
         plugins,
+        provisioning,
         tables,
         rules,
         clients,
@@ -361,6 +377,9 @@ impl Parts {
             tracing::error!("connection threads cannot be stopped");
         }
         self.rules.shutdown(RULES_TIMEOUT).await;
+        if tokio::time::timeout(PROVISIONING_TIMEOUT, self.provisioning.shutdown()).await.is_err() {
+            tracing::warn!("provisioning requests cut off");
+        }
         if tokio::time::timeout(SHADOWS_TIMEOUT, self.shadows.shutdown()).await.is_err() {
             tracing::warn!("shadow requests cut off");
         }
@@ -628,6 +647,15 @@ impl Actions for RuleActions {
             Target::Table => Some(self.table.clone()),
             Target::Republish => None,
         }
+    }
+}
+
+/// The way of provisioning to its hooks.
+struct PluginHooks(Arc<Plugins>);
+
+impl Hooks for PluginHooks {
+    fn find(&self, plugin: &PluginName) -> Option<Arc<dyn Hook>> {
+        self.0.provisioning_hook(plugin)
     }
 }
 

@@ -103,3 +103,16 @@ pub mod http_handler {
         runtime_path: "::gnomon_sdk::bindings::wit_bindgen::rt",
     });
 }
+
+pub mod provisioning_hook {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package gnomon:sdk-provisioning-hook; world exports-provisioning-hook { export gnomon:plugin/provisioning-hook@0.1.0; }",
+        world: "gnomon:sdk-provisioning-hook/exports-provisioning-hook",
+        additional_derives: [Clone, PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "__export_provisioning_hook",
+        default_bindings_module: "::gnomon_sdk::bindings::provisioning_hook",
+        runtime_path: "::gnomon_sdk::bindings::wit_bindgen::rt",
+    });
+}

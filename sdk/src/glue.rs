@@ -199,4 +199,17 @@ macro_rules! __export_handler {
         }
         $crate::bindings::http_handler::__export_http_handler!($component);
     };
+    (ProvisioningHook, $component:ident) => {
+        use $crate::bindings::provisioning_hook::exports::gnomon::plugin::provisioning_hook;
+        impl provisioning_hook::Guest for $component {
+            fn decide(request: $crate::HookRequest) -> Result<$crate::HookResponse, String> {
+                PLUGIN.with(|slot| {
+                    $crate::glue::call(slot, |plugin| {
+                        $crate::ProvisioningHook::decide(plugin, &request)
+                    })
+                })
+            }
+        }
+        $crate::bindings::provisioning_hook::__export_provisioning_hook!($component);
+    };
 }

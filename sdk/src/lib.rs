@@ -1,7 +1,7 @@
 //! Write plugins for Gnomon in Rust.
 //!
 //! A plugin is a struct that implements [`Plugin`] and at least one handler ([`RuleAction`],
-//! [`RuleFunction`], [`Authorizer`], [`EnhancedAuthorizer`], [`HttpHandler`]), a call of [`export!`],
+//! [`RuleFunction`], [`Authorizer`], [`EnhancedAuthorizer`], [`HttpHandler`], [`ProvisioningHook`]), a call of [`export!`],
 //! and a `plugin.toml` that says what it asks for. `cargo gnomon build` makes the component. What a plugin
 //! may call is in [`host`].
 //!
@@ -22,8 +22,8 @@ pub mod mock;
 mod plugin;
 
 pub use plugin::{
-    ActionContext, Authorizer, EnhancedAuthorizer, HttpHandler, Plugin, RuleAction, RuleFunction,
-    Value,
+    ActionContext, Authorizer, EnhancedAuthorizer, HttpHandler, Plugin, ProvisioningHook,
+    RuleAction, RuleFunction, Value,
 };
 
 pub use bindings::authorizer::exports::gnomon::plugin::authorizer::{
@@ -37,4 +37,7 @@ pub use bindings::imports::gnomon::plugin::http::{Request, Response};
 pub use bindings::imports::gnomon::plugin::log::Level;
 pub use bindings::imports::gnomon::plugin::messaging::PublishOptions;
 pub use bindings::imports::gnomon::plugin::types::{Endpoint, Error, Message, Qos};
+pub use bindings::provisioning_hook::exports::gnomon::plugin::provisioning_hook::{
+    HookRequest, HookResponse,
+};
 pub use bindings::rule_action::exports::gnomon::plugin::rule_action::Failure;

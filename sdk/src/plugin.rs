@@ -3,6 +3,7 @@
 
 use crate::{AuthRequest, AuthResponse, ExchangeRequest, ExchangeResponse};
 use crate::{Failure, Incoming, Message, Response};
+use crate::{HookRequest, HookResponse};
 use serde::de::DeserializeOwned;
 
 /// A plugin and its configuration.
@@ -125,4 +126,13 @@ pub trait HttpHandler: Plugin {
     /// # Errors
     /// A text for the operator's log; the client gets 500.
     fn handle(&mut self, request: Incoming) -> Result<Response, String>;
+}
+
+/// Decides, before a device is provisioned by a template, whether it may be.
+pub trait ProvisioningHook: Plugin {
+    /// Decides about one device.
+    ///
+    /// # Errors
+    /// A text for the operator's log; the device is refused.
+    fn decide(&mut self, request: &HookRequest) -> Result<HookResponse, String>;
 }

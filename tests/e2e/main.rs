@@ -13,6 +13,7 @@ mod host;
 mod life_cycle;
 mod mqtt;
 mod plugins;
+mod provisioning;
 mod receiver;
 mod rules;
 mod scram;

@@ -79,6 +79,8 @@ exceptions! {
     ResourceAlreadyExists = CONFLICT, "ResourceAlreadyExistsException";
     /// No such resource.
     ResourceNotFound = NOT_FOUND, "ResourceNotFoundException";
+    /// A thing could not be provisioned.
+    ResourceRegistrationFailure = BAD_REQUEST, "ResourceRegistrationFailureException";
     /// The store is away; nothing was changed, a retry may help.
     ServiceUnavailable = SERVICE_UNAVAILABLE, "ServiceUnavailableException";
     /// The statement of a rule does not parse.

@@ -8,6 +8,7 @@ pub(crate) mod certificates;
 pub(crate) mod endpoints;
 pub(crate) mod policies;
 pub(crate) mod principals;
+pub(crate) mod provisioning;
 pub(crate) mod rules;
 pub(crate) mod tags;
 pub(crate) mod thing_groups;

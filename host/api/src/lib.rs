@@ -39,6 +39,7 @@ use gnomon_core::broker::clients::Clients;
 use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
+use gnomon_core::provisioning::Provisioner;
 use gnomon_core::random::{self, Random};
 use gnomon_core::registry::Registry;
 use gnomon_core::tables::Tables;
@@ -73,6 +74,8 @@ pub struct Services {
     pub authenticator: Authenticator,
     /// Things, certificates and policies.
     pub registry: Registry,
+    /// What `RegisterThing` does.
+    pub provisioner: Provisioner,
     /// Where `Publish` publishes.
     pub broker: Broker,
     /// Who is connected.

@@ -72,6 +72,7 @@ impl Service {
                 iot::endpoints::HANDLERS,
                 iot::policies::HANDLERS,
                 iot::principals::HANDLERS,
+                iot::provisioning::HANDLERS,
                 iot::rules::HANDLERS,
                 iot::tags::HANDLERS,
                 iot::thing_groups::HANDLERS,

@@ -12,23 +12,26 @@ use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{Authenticator, Authorizers};
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
-use gnomon_core::broker::{Broker, Opened};
+use gnomon_core::broker::{Broker, Delivery, Inbox, Opened, Receiver, Wakes};
 use gnomon_core::ids::{Account, PolicyName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
+use gnomon_core::packet::SubscribeOptions;
+use gnomon_core::provisioning::{JustInTime, NoHooks, Provisioner};
 use gnomon_core::random::SeededRandom;
 use gnomon_core::registry::{CertificateStatus, Ports, Registry};
 use gnomon_core::rules::functions::NoFunctions;
 use gnomon_core::storage::{FaultyStore, MemoryDisk, MemoryJournal, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
+use gnomon_core::topic::TopicFilter;
 use gnomon_core::{rules, shadow};
 use gnomon_pki::Authority;
 use gnomon_table::SqliteTables;
 use http::{HeaderValue, Request, Response};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// Made for the tests of the registry; valid from 2026 to 2049.
@@ -50,6 +53,25 @@ pub(crate) struct TestHost {
     pub tables: Arc<SqliteTables>,
     /// Where the certificate authority and the tables lie.
     _folder: TempDir,
+}
+
+/// Messages that a test listens to.
+#[derive(Default)]
+pub(crate) struct Seen(pub Mutex<Vec<Arc<Message>>>);
+
+impl Seen {
+    /// Those since the last call, as JSON.
+    pub fn take(&self) -> Vec<serde_json::Value> {
+        let messages = std::mem::take(&mut *self.0.lock().expect("no test panics here"));
+        let json = |message: &Arc<Message>| serde_json::from_slice(&message.payload);
+        messages.iter().map(json).collect::<Result<_, _>>().expect("events are JSON")
+    }
+}
+
+impl Inbox for Seen {
+    fn deliver(&self, delivery: Delivery, _: &mut Wakes) {
+        self.0.lock().expect("no test panics here").push(delivery.message);
+    }
 }
 
 /// The plugin `console` is loaded, and does nothing.
@@ -130,8 +152,11 @@ impl TestHost {
         let path = folder.path().join("history.sqlite");
         let tables = SqliteTables::open(&path, limits.clone(), clock.clone(), 0);
         let tables = Arc::new(tables.expect("the folder is empty and writable"));
+        let provisioner = Provisioner::new(registry.clone(), Arc::new(NoHooks));
+        let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), clock.clone());
         let authenticator =
-            Authenticator::new(registry.clone(), clock.clone(), Authorizers::default());
+            Authenticator::new(registry.clone(), clock.clone(), Authorizers::default())
+                .with_newcomers(Arc::new(newcomers));
         let services = Services {
             account: Account::default(),
             limits,
@@ -140,6 +165,7 @@ impl TestHost {
             random,
             keys: keys.clone(),
             authenticator,
+            provisioner,
             registry: registry.clone(),
             broker: broker.clone(),
             clients: clients.clone(),
@@ -167,6 +193,24 @@ impl TestHost {
         }
     }
 
+    /// Everything that is published on these from now on, while the receiver lives.
+    pub fn listen(&self, filters: &[&str]) -> (Arc<Seen>, Receiver) {
+        let seen = Arc::new(Seen::default());
+        let receiver = self.broker.register(seen.clone());
+        for filter in filters {
+            let filter = TopicFilter::parse(filter).expect("tests use filters that are some");
+            receiver.subscribe(&filter, SubscribeOptions::default(), None);
+        }
+        (seen, receiver)
+    }
+
+    /// What is in a PEM text, in DER.
+    pub fn der(pem: &str) -> Bytes {
+        let (_, base64) = pem.split_once("-----\n").expect("PEM begins so");
+        let (base64, _) = base64.split_once("-----").expect("PEM ends so");
+        STANDARD.decode(base64.replace(['\r', '\n'], "")).expect("PEM is base64").into()
+    }
+
     /// An active certificate with this policy, in DER.
     pub async fn device_certificate(&self, policy: &str) -> Bytes {
         let name = PolicyName::parse("Device").expect("a name");
@@ -175,9 +219,7 @@ impl TestHost {
             self.registry.register_certificate_without_ca(DEVICE, CertificateStatus::Active);
         let certificate = registered.await.expect("a certificate");
         self.registry.attach_policy(&name, &certificate.id).await.expect("both exist");
-        let (_, base64) = DEVICE.split_once("-----\n").expect("PEM begins so");
-        let (base64, _) = base64.split_once("-----").expect("PEM ends so");
-        STANDARD.decode(base64.replace('\n', "")).expect("PEM is base64").into()
+        Self::der(DEVICE)
     }
 
     /// A request that is not signed.

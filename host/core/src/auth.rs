@@ -4,11 +4,12 @@
 //! or a [`Refusal`]; [`Authenticator`] makes the one from the other.
 
 mod authenticator;
-mod distinguished_name;
+pub(crate) mod distinguished_name;
 mod exchange;
 
 use crate::ids::{ClientId, Principal, ThingName};
 use crate::policy::Permissions;
+use crate::registry::RegistryError;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -116,6 +117,17 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// A text for the operator; counts as a refusal and is never sent to the client.
     async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String>;
+}
+
+/// Sees to clients whose certificate the registry does not know.
+#[async_trait]
+pub trait Newcomers: Send + Sync + 'static {
+    /// A client proved that it has the key of this certificate, in DER form. True when the registry
+    /// knows it now, so that it is worth another look.
+    ///
+    /// # Errors
+    /// The registry cannot be read or written, or the certificate is of no use.
+    async fn presented(&self, certificate: &[u8]) -> Result<bool, RegistryError>;
 }
 
 /// One step of an enhanced authentication (MQTT 5.0, 4.12).

@@ -398,6 +398,20 @@ impl Broker {
         }
     }
 
+    /// Delivers an answer to the one client that asked, if it has subscribed; whoever else has gets
+    /// nothing. It goes to no disk, because it may hold secrets: its QoS must be 0. False: the client
+    /// does not listen.
+    pub fn answer(&self, client: &ClientId, message: &Arc<Message>, wakes: &mut Wakes) -> bool {
+        debug_assert_eq!(message.qos, QoS::AtMostOnce);
+        let route = self.route(&message.topic);
+        let mut asked = route.targets.iter().filter(|it| it.inbox.client_id() == Some(client));
+        let target = asked.next();
+        if let Some(target) = target {
+            target.inbox.deliver(target.terms.delivery(message), wakes);
+        }
+        target.is_some()
+    }
+
     /// The log, to wait for a [`Durability::At`].
     pub fn log(&self) -> &Log {
         &self.0.log

@@ -5,11 +5,12 @@
 //! [`limits`], [`metrics`]),
 //! then what is durable ([`storage`]), who may do what (`registry`, `policy`, `auth`), the
 //! protocol (`session`), the distribution (`broker`), its clients on reserved topics (`shadow`),
-//! and the rules (`actions`, `rules`), and what they keep ([`tables`]). [`adapter`] is the port to whoever answers HTTP requests.
+//! and the rules (`actions`, `rules`), what they keep ([`tables`]), and how devices get in for the first
+//! time ([`provisioning`]). [`adapter`] is the port to whoever answers HTTP requests.
 //!
 //! Whatever needs the outside world is a trait here and is implemented by a package further
 //! right: `gnomon-store` ([`storage::Storage`]), `gnomon-table` ([`tables::Tables`]), `gnomon-wasm`
-//! (authorizers, actions, adapters), `gnomon-gateway` (sockets).
+//! (authorizers, actions, adapters, hooks), `gnomon-gateway` (sockets).
 
 pub mod ids;
 pub mod limits;
@@ -36,5 +37,7 @@ pub mod shadow;
 pub mod actions;
 pub mod rules;
 pub mod tables;
+
+pub mod provisioning;
 
 pub mod adapter;

@@ -89,6 +89,10 @@ metrics! {
     shadow_accepted,
     /// Shadow requests rejected.
     shadow_rejected,
+    /// Devices provisioned over MQTT, and certificates given out for it.
+    provisioning_accepted,
+    /// Provisioning requests rejected.
+    provisioning_rejected,
     /// Messages that matched the FROM clause of a rule.
     rules_matched,
     /// Messages that passed the WHERE clause of a rule.

@@ -19,6 +19,7 @@ wasmtime::component::bindgen!({
             export gnomon:plugin/authorizer@0.1.0;
             export gnomon:plugin/enhanced-authorizer@0.1.0;
             export gnomon:plugin/http-handler@0.1.0;
+            export gnomon:plugin/provisioning-hook@0.1.0;
         }
     ",
     world: "gnomon:host/plugin",

@@ -4,7 +4,8 @@
 //! then drops it ([`crate::pool`]).
 
 use crate::bindings::guest::{
-    authorizer, enhanced_authorizer, http_handler, lifecycle, rule_action, rule_function,
+    authorizer, enhanced_authorizer, http_handler, lifecycle, provisioning_hook, rule_action,
+    rule_function,
 };
 use crate::capability::Capabilities;
 use crate::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TICK_MS};
@@ -99,6 +100,8 @@ pub struct Instance {
     pub enhanced_authorizer: Option<enhanced_authorizer::Guest>,
     /// Its `http-handler`, when exported.
     pub http_handler: Option<http_handler::Guest>,
+    /// Its `provisioning-hook`, when exported.
+    pub provisioning_hook: Option<provisioning_hook::Guest>,
 }
 
 /// The handler interfaces that a component exports.
@@ -114,6 +117,8 @@ pub struct Handlers {
     pub enhanced_authorizer: Option<enhanced_authorizer::GuestIndices>,
     /// Answers to HTTP requests.
     pub http_handler: Option<http_handler::GuestIndices>,
+    /// Answers to devices that want to be provisioned.
+    pub provisioning_hook: Option<provisioning_hook::GuestIndices>,
 }
 
 impl Handlers {
@@ -156,10 +161,17 @@ impl Handlers {
                 .contains("http-handler")
                 .then(|| http_handler::GuestIndices::new(pre).map_err(wrong("http-handler")))
                 .transpose()?,
+            provisioning_hook: exports
+                .contains("provisioning-hook")
+                .then(|| {
+                    provisioning_hook::GuestIndices::new(pre).map_err(wrong("provisioning-hook"))
+                })
+                .transpose()?,
         };
         if handlers.names().is_empty() {
             return Err("exports no handler that this host knows; it knows rule-action, \
-                        rule-function, authorizer, enhanced-authorizer and http-handler"
+                        rule-function, authorizer, enhanced-authorizer, http-handler and \
+                        provisioning-hook"
                 .into());
         }
         Ok(handlers)
@@ -173,6 +185,7 @@ impl Handlers {
             ("authorizer", self.authorizer.is_some()),
             ("enhanced-authorizer", self.enhanced_authorizer.is_some()),
             ("http-handler", self.http_handler.is_some()),
+            ("provisioning-hook", self.provisioning_hook.is_some()),
         ];
         exported.into_iter().filter_map(|(name, is)| is.then_some(name)).collect()
     }
@@ -224,16 +237,25 @@ impl Instance {
             };
         }
         let mut loaded = || -> wasmtime::Result<_> {
-            Ok((
+            let loaded = (
                 load!(rule_action)?,
                 load!(rule_function)?,
                 load!(authorizer)?,
                 load!(enhanced_authorizer)?,
                 load!(http_handler)?,
-            ))
+                load!(provisioning_hook)?,
+            );
+            Ok(loaded)
         };
-        let (rule_action, rule_function, authorizer, enhanced_authorizer, http_handler) =
-            loaded().map_err(|e| crash(&e))?;
+        let loaded = loaded().map_err(|e| crash(&e))?;
+        let (
+            rule_action,
+            rule_function,
+            authorizer,
+            enhanced_authorizer,
+            http_handler,
+            provisioning_hook,
+        ) = loaded;
         Ok(Self {
             store,
             rule_action,
@@ -241,6 +263,7 @@ impl Instance {
             authorizer,
             enhanced_authorizer,
             http_handler,
+            provisioning_hook,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The plugins of one host: loaded when it starts, handed out by name, stopped with it.
 //!
-//! In: the operator's configuration and the host's ports. Out: actions, functions, authorizers and
-//! HTTP handlers. One plugin that cannot be loaded stops the start: a host without its authorizer is
+//! In: the operator's configuration and the host's ports. Out: actions, functions, authorizers, HTTP
+//! handlers and provisioning hooks. One plugin that cannot be loaded stops the start: a host without its authorizer is
 //! not the host that the operator configured.
 
 use crate::cache::Cache;
@@ -18,12 +18,14 @@ use crate::ports::Ports;
 use crate::worlds::adapter::PluginHttpHandler;
 use crate::worlds::authorizer::PluginAuthorizer;
 use crate::worlds::enhanced_authorizer::PluginEnhancedAuthorizer;
+use crate::worlds::provisioning_hook::PluginHook;
 use crate::worlds::rule_action::PluginAction;
 use crate::worlds::rule_function::PluginFunctions;
 use gnomon_core::actions::Action;
 use gnomon_core::adapter::HttpHandler;
 use gnomon_core::auth::{Authorizer, EnhancedAuthorizer};
 use gnomon_core::ids::PluginName;
+use gnomon_core::provisioning::Hook;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -64,7 +66,8 @@ pub struct PluginStatus {
     pub version: String,
     /// One line, from its manifest.
     pub description: String,
-    /// `rule-action`, `rule-function`, `authorizer`, `enhanced-authorizer`, `http-handler`.
+    /// `rule-action`, `rule-function`, `authorizer`, `enhanced-authorizer`, `http-handler`,
+    /// `provisioning-hook`.
     pub handlers: Vec<&'static str>,
     /// Its HTTP listener.
     pub listen: Option<ListenConfig>,
@@ -176,6 +179,12 @@ impl Plugins {
     pub fn http_handler(&self, name: &PluginName) -> Option<Arc<dyn HttpHandler>> {
         let plugin = self.plugins.get(name)?;
         Some(Arc::new(PluginHttpHandler::new(&plugin.pool, plugin.cpu_ms)?))
+    }
+
+    /// The plugin as a pre-provisioning hook.
+    pub fn provisioning_hook(&self, name: &PluginName) -> Option<Arc<dyn Hook>> {
+        let plugin = self.plugins.get(name)?;
+        Some(Arc::new(PluginHook::new(&plugin.pool, plugin.cpu_ms)?))
     }
 
     /// All plugins and how they are doing, by name.

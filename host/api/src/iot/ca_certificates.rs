@@ -4,11 +4,12 @@ use crate::Services;
 use crate::call::{Answer, Call, encode_token, epoch_seconds};
 use crate::error::ApiError;
 use crate::iot::certificates::{CertificateSummary, CertificateValidity, certificate_id};
+use crate::iot::provisioning::check_body;
 use crate::iot::tags::{self, TagBody};
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::{CertificateId, TemplateName};
 use gnomon_core::registry::{
-    CaCertificate, CaRegistration, CaUpdate, RegistrationConfig, Registry,
+    CaCertificate, CaRegistration, CaUpdate, RegistrationConfig, Registry, TemplateType,
 };
 use serde::{Deserialize, Serialize};
 
@@ -241,7 +242,7 @@ fn status(ca: &CaCertificate) -> &'static str {
 
 /// A `registrationConfig` that can be carried out, and its role, which is only kept.
 async fn registration(
-    _services: &Services,
+    services: &Services,
     config: ConfigBody,
 ) -> Result<(Option<RegistrationConfig>, Option<String>), ApiError> {
     let registration = match (config.template_body, config.template_name) {
@@ -250,8 +251,19 @@ async fn registration(
                 "registrationConfig: templateBody and templateName exclude each other",
             ));
         }
-        (Some(body), None) => Some(RegistrationConfig::Body(body)),
-        (None, Some(name)) => Some(RegistrationConfig::Named(TemplateName::parse(&name)?)),
+        (Some(body), None) => {
+            check_body(&body, TemplateType::Jitp)?;
+            Some(RegistrationConfig::Body(body))
+        }
+        (None, Some(name)) => {
+            let name = TemplateName::parse(&name)?;
+            let template = services.registry.provisioning_template(&name).await?;
+            if template.kind != TemplateType::Jitp {
+                let message = format!("provisioning template {name} is not of type JITP");
+                return Err(ApiError::invalid_request(message));
+            }
+            Some(RegistrationConfig::Named(name))
+        }
         (None, None) => None,
     };
     Ok((registration, config.role_arn))

@@ -1,4 +1,5 @@
-//! Tags of things' types and groups, billing groups, policies, rules and CA certificates.
+//! Tags of things' types and groups, billing groups, policies, rules, CA certificates and provisioning
+//! templates.
 
 use crate::Services;
 use crate::call::{Answer, Call};
@@ -6,7 +7,8 @@ use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
 use crate::sigv4;
 use gnomon_core::ids::{
-    BillingGroupName, CertificateId, PolicyName, RuleName, ThingGroupName, ThingTypeName,
+    BillingGroupName, CertificateId, PolicyName, RuleName, TemplateName, ThingGroupName,
+    ThingTypeName,
 };
 use gnomon_core::registry::Tags;
 use serde::{Deserialize, Serialize};
@@ -94,6 +96,9 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
             drop(registry.describe_billing_group(&BillingGroupName::parse(name)?).await?);
         }
         "cacert" => drop(registry.describe_ca_certificate(&CertificateId::parse(name)?).await?),
+        "provisioningtemplate" => {
+            drop(registry.provisioning_template(&TemplateName::parse(name)?).await?);
+        }
         "policy" => drop(registry.get_policy(&PolicyName::parse(name)?).await?),
         "rule" => {
             let found = services.rules.get(&RuleName::parse(name)?);
@@ -102,7 +107,7 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
         other => {
             return Err(ApiError::not_found(format!(
                 "a {other:.40} has no tags on this host; thingtype, thinggroup, billinggroup, policy, \
-                 rule and cacert have"
+                 rule, cacert and provisioningtemplate have"
             )));
         }
     }

@@ -196,30 +196,14 @@ fn too_long(name: &str, max: usize) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_host::TestHost;
-    use gnomon_core::broker::{Delivery, Inbox, Receiver};
-    use gnomon_core::packet::SubscribeOptions;
-    use gnomon_core::topic::TopicFilter;
+    use crate::test_host::{Seen, TestHost};
+    use gnomon_core::broker::Receiver;
     use http::Response;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Seen(Mutex<Vec<Arc<Message>>>);
-
-    impl Inbox for Seen {
-        fn deliver(&self, delivery: Delivery, _: &mut Wakes) {
-            self.0.lock().unwrap().push(delivery.message);
-        }
-    }
 
     /// A host and everything that is published on it.
     async fn host() -> (TestHost, Arc<Seen>, Receiver) {
-        let (host, seen) = (TestHost::new().await, Arc::new(Seen::default()));
-        let receiver = host.broker.register(seen.clone());
-        for filter in ["#", "$aws/#"] {
-            let filter = TopicFilter::parse(filter).unwrap();
-            receiver.subscribe(&filter, SubscribeOptions::default(), None);
-        }
+        let host = TestHost::new().await;
+        let (seen, receiver) = host.listen(&["#", "$aws/#"]);
         (host, seen, receiver)
     }
 

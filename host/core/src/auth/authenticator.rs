@@ -13,7 +13,7 @@
 
 use super::distinguished_name;
 use super::{Authorizer, AuthorizerRequest, AuthorizerResponse, Credentials};
-use super::{EnhancedAuthorizer, Identity, Refusal};
+use super::{EnhancedAuthorizer, Identity, Newcomers, Refusal};
 use crate::ids::{CertificateId, ClientId, PolicyName, Principal, ThingName};
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
 use crate::registry::{
@@ -76,6 +76,7 @@ pub struct Authenticator {
     registry: Registry,
     clock: Arc<dyn Clock>,
     pub(super) authorizers: Arc<Authorizers>,
+    newcomers: Option<Arc<dyn Newcomers>>,
 }
 
 /// How a connection is to be authenticated.
@@ -129,7 +130,12 @@ pub struct Rehearsal<'a> {
 impl Authenticator {
     /// An authenticator over this registry.
     pub fn new(registry: Registry, clock: Arc<dyn Clock>, authorizers: Authorizers) -> Self {
-        Self { registry, clock, authorizers: Arc::new(authorizers) }
+        Self { registry, clock, authorizers: Arc::new(authorizers), newcomers: None }
+    }
+
+    /// The same, with someone who sees to certificates that the registry does not know.
+    pub fn with_newcomers(self, newcomers: Arc<dyn Newcomers>) -> Self {
+        Self { newcomers: Some(newcomers), ..self }
     }
 
     /// Decides about one connection, or one HTTP request (then there is no client id, and
@@ -214,7 +220,7 @@ impl Authenticator {
         let context = context(credentials);
         let identity = match self.method(credentials)? {
             Method::Authorizer(name) => self.ask_authorizer(name, credentials).await?,
-            Method::Certificate(der) => self.look_up(&certificate_id(der), context).await?,
+            Method::Certificate(der) => self.admit_certificate(der, context).await?,
             Method::Anonymous(policy) => self.admit_anonymous(policy, &context).await?,
         };
         check_connect(identity, credentials.client_id.as_ref())
@@ -252,14 +258,28 @@ impl Authenticator {
         }
     }
 
+    /// A certificate that is refused may be one that a registered CA signed, and comes in just in time.
+    async fn admit_certificate(&self, der: &[u8], context: Context) -> Result<Identity, Refusal> {
+        let id = certificate_id(der);
+        let decided = self.look_up(&id, context.clone()).await;
+        let (Err(Refusal::NotAuthenticated(_)), Some(newcomers)) = (&decided, &self.newcomers)
+        else {
+            return decided;
+        };
+        match newcomers.presented(der).await {
+            Ok(true) => self.look_up(&id, context).await,
+            Ok(false) => decided,
+            Err(RegistryError::CertificateValidation(problem)) => {
+                Err(Refusal::NotAuthenticated(problem))
+            }
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
     async fn look_up(&self, id: &CertificateId, context: Context) -> Result<Identity, Refusal> {
         let certificate = match self.registry.describe_certificate(id).await {
             Ok(certificate) => certificate,
-            Err(RegistryError::ResourceNotFound(_)) => {
-                return Err(Refusal::NotAuthenticated(format!(
-                    "certificate {id} is not registered"
-                )));
-            }
+            Err(RegistryError::ResourceNotFound(_)) => return self.admit_claim(id, &context).await,
             Err(error) => return Err(unavailable(&error)),
         };
         self.check_usable(&certificate)?;
@@ -275,6 +295,43 @@ impl Authenticator {
             thing: name,
             permissions,
             disconnect_after: Some(self.left_of(&certificate)),
+        })
+    }
+
+    /// A claim of a trusted user may have a device provisioned, and nothing else.
+    async fn admit_claim(
+        &self,
+        id: &CertificateId,
+        context: &Context,
+    ) -> Result<Identity, Refusal> {
+        let claim = self.registry.provisioning_claim(id).await;
+        let Some(claim) = claim.map_err(|error| unavailable(&error))? else {
+            return Err(Refusal::NotAuthenticated(format!("certificate {id} is not registered")));
+        };
+        let account = self.registry.account();
+        let topics = [
+            "$aws/certificates/create/*".to_owned(),
+            "$aws/certificates/create-from-csr/*".to_owned(),
+            format!("$aws/provisioning-templates/{}/provision/*", claim.template),
+        ];
+        let arns = |kind: &str| topics.each_ref().map(|it| account.arn(&format!("{kind}/{it}")));
+        let document = serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
+                {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive"],
+                    "Resource": arns("topic")},
+                {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": arns("topicfilter")},
+            ],
+        });
+        let policy = Policy::parse("of a provisioning claim", &document.to_string(), account);
+        let policy = policy.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let left = claim.expires_at.as_millis().saturating_sub(self.clock.wall().as_millis());
+        Ok(Identity {
+            principal: Some(Principal::new(id.as_str())),
+            thing: None,
+            permissions: Permissions::new([&policy], context),
+            disconnect_after: Some(Duration::from_millis(left)),
         })
     }
 

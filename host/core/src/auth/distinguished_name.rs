@@ -25,7 +25,7 @@ static ATTRIBUTES: [(Oid<'_>, &str, &str); 13] = [
 
 /// The values by the name behind `iot:Certificate.`, in the order of the certificate. What cannot
 /// be read has no value.
-pub(super) fn fields(der: &[u8]) -> BTreeMap<&'static str, Vec<String>> {
+pub(crate) fn fields(der: &[u8]) -> BTreeMap<&'static str, Vec<String>> {
     let mut fields = BTreeMap::new();
     if let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) {
         add(&mut fields, certificate.subject(), |(_, subject, _)| subject);

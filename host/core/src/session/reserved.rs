@@ -13,6 +13,19 @@ pub fn may_publish(topic: &TopicName) -> bool {
     let mut levels = topic.levels();
     match (levels.next(), levels.next()) {
         (Some("$aws"), Some("things")) => {}
+        // $aws/certificates/{create,create-from-csr}/{json,cbor}
+        (Some("$aws"), Some("certificates")) => {
+            let request = [levels.next(), levels.next(), levels.next()];
+            return matches!(
+                request,
+                [Some("create" | "create-from-csr"), Some("json" | "cbor"), None]
+            );
+        }
+        // $aws/provisioning-templates/{template}/provision/{json,cbor}
+        (Some("$aws"), Some("provisioning-templates")) => {
+            let request = [levels.next(), levels.next(), levels.next(), levels.next()];
+            return matches!(request, [Some(_), Some("provision"), Some("json" | "cbor"), None]);
+        }
         // Basic Ingest: $aws/rules/{rule}/{topic}
         (Some("$aws"), Some("rules")) => {
             return levels.next().is_some_and(|rule| !rule.is_empty()) && levels.next().is_some();
@@ -42,6 +55,9 @@ mod tests {
             "$aws/things/T/shadow/name/config/delete",
             "$aws/rules/R/a",
             "$aws/rules/R/a/b/c",
+            "$aws/certificates/create/json",
+            "$aws/certificates/create-from-csr/cbor",
+            "$aws/provisioning-templates/T/provision/json",
         ];
         let refused = [
             "$SYS/uptime",
@@ -52,6 +68,11 @@ mod tests {
             "$aws/rules",
             "$aws/rules/R",
             "$aws/rules//a",
+            "$aws/certificates/create",
+            "$aws/certificates/create/xml",
+            "$aws/certificates/create/json/accepted",
+            "$aws/provisioning-templates/T/provision/json/rejected",
+            "$aws/provisioning-templates/T",
             "$aws/events/presence/connected/x",
             "$share/g/a",
             "$foo",

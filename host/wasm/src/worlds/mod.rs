@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod authorizer;
 pub mod enhanced_authorizer;
+pub mod provisioning_hook;
 pub mod rule_action;
 pub mod rule_function;
 
