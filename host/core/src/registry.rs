@@ -19,9 +19,11 @@ mod ca_certificate;
 mod certificate;
 mod certificate_transfer;
 mod claim;
+mod event_configuration;
 mod group_policy;
 mod index;
 mod issuer;
+mod observer;
 mod policy;
 mod provisioning_template;
 mod record;
@@ -48,8 +50,10 @@ pub use ca_certificate::{CaCertificate, CaRegistration, CaUpdate, RegistrationCo
 pub use certificate::{Certificate, CertificateMode, CertificateStatus, IssuedKeys};
 pub use certificate_transfer::Transfer;
 pub use claim::{CLAIM_LIFE, ProvisioningClaim, TOKEN_LIFE};
+pub use event_configuration::{EventClass, EventConfigurations, EventDates};
 pub use group_policy::PolicyTarget;
 pub use issuer::{IssueError, Issued, Issuer};
+pub use observer::{Change, Diff, RegistryObserver};
 pub use policy::{PolicyDefinition, PolicyVersion};
 pub use provisioning_template::{
     NewTemplate, ProvisioningHook, ProvisioningTemplate, TemplateType, TemplateUpdate,
@@ -230,6 +234,7 @@ struct Shared {
     common_generation: AtomicU64,
     generations: Box<[AtomicU64]>,
     changed: watch::Sender<()>,
+    observers: observer::Observers,
 }
 
 type CompiledPolicies = HashMap<Box<str>, (Revision, Arc<Policy>)>;
@@ -244,6 +249,7 @@ impl Registry {
             common_generation: AtomicU64::new(0),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
             changed: watch::Sender::new(()),
+            observers: observer::Observers::default(),
         }))
     }
 
@@ -303,24 +309,57 @@ impl Registry {
         value: &T,
         read: Option<Revision>,
     ) -> Result<bool, RegistryError> {
+        self.write_telling(key, value, read, None).await
+    }
+
+    /// The same, and tells the observers when it is durable.
+    async fn write_telling<T: Stored>(
+        &self,
+        key: &Key,
+        value: &T,
+        read: Option<Revision>,
+        change: Option<Change>,
+    ) -> Result<bool, RegistryError> {
         let expect = read.map_or(Expect::Absent, Expect::Revision);
-        match self.0.ports.storage.put(key, record::encode(value), expect).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.commit(key, Some(record::encode(value)), expect, change).await
     }
 
     /// Changes an existing record; `change` says whether there is anything to write, and is asked
     /// again when someone else wrote in between.
-    async fn update<T: Stored>(
+    async fn update<T: Stored + Clone>(
+        &self,
+        key: &Key,
+        change: impl FnMut(&mut T) -> Result<bool, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        self.update_with(key, change, None).await
+    }
+
+    /// The same, and tells the observers when it is durable.
+    async fn update_telling<T: Stored + Clone>(
+        &self,
+        key: &Key,
+        change: impl FnMut(&mut T) -> Result<bool, RegistryError>,
+        told: impl Fn(Diff<T>) -> Change + Send + Sync,
+    ) -> Result<T, RegistryError> {
+        self.update_with(key, change, Some(&told)).await
+    }
+
+    async fn update_with<T: Stored + Clone>(
         &self,
         key: &Key,
         mut change: impl FnMut(&mut T) -> Result<bool, RegistryError>,
+        told: Option<&(dyn Fn(Diff<T>) -> Change + Send + Sync)>,
     ) -> Result<T, RegistryError> {
         for _ in 0..ATTEMPTS_MAX {
-            let (mut value, revision) = self.read_existing(key).await?;
-            if !change(&mut value)? || self.write(key, &value, Some(revision)).await? {
+            let (mut value, revision) = self.read_existing::<T>(key).await?;
+            let told = told.filter(|_| self.is_observed());
+            let before = told.map(|_| value.clone());
+            if !change(&mut value)? {
+                return Ok(value);
+            }
+            let diff = before.map(|before| Diff::Updated { before, after: value.clone() });
+            let tell = told.zip(diff).map(|(told, diff)| told(diff));
+            if self.write_telling(key, &value, Some(revision), tell).await? {
                 return Ok(value);
             }
         }
@@ -328,12 +367,13 @@ impl Registry {
     }
 
     /// Removes the revision that was read; false: someone else wrote in between.
-    async fn remove(&self, key: &Key, read: Revision) -> Result<bool, RegistryError> {
-        match self.0.ports.storage.delete(key, Expect::Revision(read)).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    async fn remove(
+        &self,
+        key: &Key,
+        read: Revision,
+        change: Option<Change>,
+    ) -> Result<bool, RegistryError> {
+        self.commit(key, None, Expect::Revision(read), change).await
     }
 
     /// A page of the aggregates of a kind that `accept` accepts.

@@ -103,7 +103,8 @@ async fn describe(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErr
     }
     let registry = &services.registry;
     let group = registry.describe_thing_group(&group_name(call)?).await?;
-    let ancestors = registry.thing_group_ancestors(&group).await?;
+    let ancestors = registry.thing_group_ancestors(&group).await?.into_iter();
+    let ancestors: Vec<_> = ancestors.map(|ancestor| ancestor.name).collect();
     Answer::members(&Body {
         thing_group_name: group.name.as_str(),
         thing_group_id: &group.id,

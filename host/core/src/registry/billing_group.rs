@@ -115,7 +115,7 @@ impl Registry {
                 return Ok(());
             };
             check_version(WHAT, name.as_str(), group.version, expected_version)?;
-            if self.remove(&key, revision).await? {
+            if self.remove(&key, revision, None).await? {
                 tracing::info!(billing_group = %name, "billing group deleted");
                 for thing in self.billed(name, ALL).await?.items {
                     self.leave_billing_group(&thing, name).await?;

@@ -236,7 +236,7 @@ impl Registry {
                     "CA certificate {id} is ACTIVE; make it INACTIVE first"
                 )));
             }
-            if self.remove(&key, revision).await? {
+            if self.remove(&key, revision, None).await? {
                 tracing::info!(ca = %id, "CA certificate deleted");
                 return self.forget_index(&subject_key(&ca.subject, id.as_str())).await;
             }

@@ -8,7 +8,7 @@ use super::certificate_transfer::{Transfer, TransferRecord};
 use super::claim::Ownership;
 use super::record::{self, Stored};
 use super::x509::{self, Purpose, X509};
-use super::{IssueError, Issued, Page, PageRequest, Registry, RegistryError};
+use super::{Change, Diff, IssueError, Issued, Page, PageRequest, Registry, RegistryError};
 use crate::ids::{CertificateId, PolicyName, ThingName};
 use crate::random;
 use crate::time::Timestamp;
@@ -236,16 +236,15 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let now = self.0.ports.clock.wall();
         let key = record::key::<Certificate>(id.as_str());
-        let updated = self
-            .update(&key, |certificate: &mut Certificate| {
-                if certificate.status == CertificateStatus::PendingTransfer {
-                    return Err(RegistryError::CertificateState(format!(
-                        "certificate {id} is PENDING_TRANSFER; cancel its transfer first"
-                    )));
-                }
-                Ok(certificate.switch(status, now))
-            })
-            .await;
+        let change = |certificate: &mut Certificate| {
+            if certificate.status == CertificateStatus::PendingTransfer {
+                return Err(RegistryError::CertificateState(format!(
+                    "certificate {id} is PENDING_TRANSFER; cancel its transfer first"
+                )));
+            }
+            Ok(certificate.switch(status, now))
+        };
+        let updated = self.update_telling(&key, change, Change::Certificate).await;
         // Whatever came back: a write whose answer was lost may have happened.
         self.certificate_changed(id);
         updated?;
@@ -283,10 +282,12 @@ impl Registry {
                     "policy {policy} is attached to certificate {id}; detach it first"
                 )));
             }
-            if self.remove(&key, revision).await? {
+            let ca = certificate.ca.clone();
+            let change = self.told(|| Change::Certificate(Diff::Deleted(certificate)));
+            if self.remove(&key, revision, change).await? {
                 tracing::info!(principal = %id, "certificate deleted");
                 self.certificate_changed(id);
-                if let Some(ca) = &certificate.ca {
+                if let Some(ca) = &ca {
                     self.forget_signed(ca, id).await?;
                 }
                 return Ok(());
@@ -401,7 +402,9 @@ impl Registry {
         certificate: &Certificate,
     ) -> Result<(), RegistryError> {
         let Certificate { id, status, .. } = certificate;
-        if !self.write(&record::key::<Certificate>(id.as_str()), certificate, None).await? {
+        let key = record::key::<Certificate>(id.as_str());
+        let change = self.told(|| Change::Certificate(Diff::Created(certificate.clone())));
+        if !self.write_telling(&key, certificate, None, change).await? {
             return Err(RegistryError::ResourceAlreadyExists {
                 message: format!("certificate {id} is registered"),
                 arn: self.certificate_arn(id),

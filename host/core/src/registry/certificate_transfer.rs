@@ -7,7 +7,7 @@
 
 use super::certificate::{Certificate, CertificateStatus};
 use super::record;
-use super::{Page, PageRequest, Registry, RegistryError};
+use super::{Change, Page, PageRequest, Registry, RegistryError};
 use crate::ids::CertificateId;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,8 @@ impl Registry {
         id: &CertificateId,
         change: impl FnMut(&mut Certificate) -> Result<bool, RegistryError>,
     ) -> Result<(), RegistryError> {
-        let updated = self.update(&record::key::<Certificate>(id.as_str()), change).await;
+        let key = record::key::<Certificate>(id.as_str());
+        let updated = self.update_telling(&key, change, Change::Certificate).await;
         self.certificate_changed(id);
         let certificate = updated?;
         tracing::info!(principal = %id, status = %certificate.status, "certificate has a new status");

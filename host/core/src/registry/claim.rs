@@ -10,10 +10,12 @@
 use super::certificate::{Certificate, CertificateMode, CertificateStatus};
 use super::record::{self, Stored};
 use super::x509::{Purpose, X509};
-use super::{ATTEMPTS_MAX, Issued, IssuedKeys, Registry, RegistryError, SCAN_RECORDS};
+use super::{
+    ATTEMPTS_MAX, Change, Diff, Issued, IssuedKeys, Registry, RegistryError, SCAN_RECORDS,
+};
 use crate::ids::{CertificateId, TemplateName};
 use crate::random::{self, hex};
-use crate::storage::{Expect, Key, StoreError};
+use crate::storage::Key;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -111,7 +113,8 @@ impl Registry {
             let used = certificate.ownership.take().is_some();
             Ok(certificate.switch(status, now) || used)
         };
-        let updated = self.update(&record::key::<Certificate>(id.as_str()), finish).await;
+        let key = record::key::<Certificate>(id.as_str());
+        let updated = self.update_telling(&key, finish, Change::Certificate).await;
         self.certificate_changed(id);
         updated?;
         tracing::info!(principal = %id, %status, "certificate provisioned");
@@ -170,7 +173,7 @@ impl Registry {
             for record in &records {
                 let claim: ProvisioningClaim = record::decode(record)?;
                 if claim.expires_at <= now {
-                    self.remove(&record.key, record.revision).await?;
+                    self.remove(&record.key, record.revision, None).await?;
                 }
             }
             match records.last() {
@@ -227,13 +230,10 @@ impl Registry {
             if is_wanted {
                 return Ok(());
             }
-            match self.0.ports.storage.delete(&key, Expect::Revision(revision)).await {
-                Ok(_) => {
-                    tracing::info!(principal = %id, "certificate deleted, nobody had it provisioned");
-                    return Ok(());
-                }
-                Err(StoreError::Conflict) => {}
-                Err(error) => return Err(error.into()),
+            let change = self.told(|| Change::Certificate(Diff::Deleted(certificate)));
+            if self.remove(&key, revision, change).await? {
+                tracing::info!(principal = %id, "certificate deleted, nobody had it provisioned");
+                return Ok(());
             }
         }
         Err(RegistryError::Busy)

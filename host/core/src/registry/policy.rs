@@ -2,7 +2,7 @@
 
 use super::attachment::Owner;
 use super::record::{self, Stored};
-use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
+use super::{ATTEMPTS_MAX, Change, Diff, Page, PageRequest, Registry, RegistryError};
 use crate::ids::PolicyName;
 use crate::policy::Policy;
 use crate::random;
@@ -78,7 +78,9 @@ impl Registry {
             modified_at: now,
             generation_id: random::uuid(&*self.0.ports.random),
         };
-        if !self.write(&record::key::<PolicyDefinition>(name.as_str()), &policy, None).await? {
+        let key = record::key::<PolicyDefinition>(name.as_str());
+        let change = self.told(|| Change::Policy(Diff::Created(policy.clone())));
+        if !self.write_telling(&key, &policy, None, change).await? {
             return Err(RegistryError::ResourceAlreadyExists {
                 message: format!("policy {name} exists"),
                 id: name.as_str().to_owned(),
@@ -123,7 +125,8 @@ impl Registry {
                     "policy {name} is attached to thing group {group}; detach it first"
                 )));
             }
-            if self.remove(&key, revision).await? {
+            let change = self.told(|| Change::Policy(Diff::Deleted(policy)));
+            if self.remove(&key, revision, change).await? {
                 self.compiled().remove(name.as_str());
                 self.policy_changed();
                 tracing::info!(policy = %name, "policy deleted");
@@ -267,15 +270,14 @@ impl Registry {
         let now = self.0.ports.clock.wall();
         let key = record::key::<PolicyDefinition>(name.as_str());
         let mut new_default = None;
-        let updated = self
-            .update(&key, |policy: &mut PolicyDefinition| {
-                let before = policy.default_version;
-                let changed = change(policy)?;
-                new_default = Some(policy.default_version).filter(|&version| version != before);
-                policy.modified_at = now;
-                Ok(changed)
-            })
-            .await;
+        let change = |policy: &mut PolicyDefinition| {
+            let before = policy.default_version;
+            let changed = change(policy)?;
+            new_default = Some(policy.default_version).filter(|&version| version != before);
+            policy.modified_at = now;
+            Ok(changed)
+        };
+        let updated = self.update_telling(&key, change, Change::Policy).await;
         // Whatever came back: a write whose answer was lost may have happened.
         if let Some(version) = new_default {
             tracing::info!(policy = %name, version, "policy has a new default version");

@@ -243,7 +243,7 @@ impl Registry {
                     ca.id
                 )));
             }
-            if self.remove(&key(name), revision).await? {
+            if self.remove(&key(name), revision, None).await? {
                 tracing::info!(template = %name, "provisioning template deleted");
                 return Ok(());
             }

@@ -3,7 +3,7 @@
 use super::attachment::Owner;
 use super::index::check_version;
 use super::record::{self, Stored};
-use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
+use super::{ATTEMPTS_MAX, Change, Diff, Page, PageRequest, Registry, RegistryError};
 use crate::ids::{BillingGroupName, ThingGroupName, ThingName, ThingTypeName};
 use crate::random;
 use serde::{Deserialize, Serialize};
@@ -178,7 +178,9 @@ impl Registry {
             if let Some(type_name) = &thing.type_name {
                 self.check_thing_type(type_name).await?;
             }
-            if self.write(&key, &thing, None).await? {
+            let created = || Diff::Created(thing.clone());
+            let change = self.told(|| Change::Thing { diff: created(), groups: Vec::new() });
+            if self.write_telling(&key, &thing, None, change).await? {
                 tracing::info!(thing = %name, "thing created");
                 return Ok(thing);
             }
@@ -214,22 +216,26 @@ impl Registry {
         }
         let key = record::key::<Thing>(name.as_str());
         let updated = self
-            .update(&key, |thing: &mut Thing| {
-                check_version("thing", name.as_str(), thing.version, change.expected_version)?;
-                if let Some(changes) = &change.attributes {
-                    let base =
-                        if change.merge { &thing.attributes } else { &Attributes::default() };
-                    thing.attributes = base.merged_with(changes);
-                }
-                if change.remove_type {
-                    thing.type_name = None;
-                } else if change.type_name.is_some() {
-                    thing.type_name.clone_from(&change.type_name);
-                }
-                thing.version += 1;
-                self.check_attributes(thing)?;
-                Ok(true)
-            })
+            .update_telling(
+                &key,
+                |thing: &mut Thing| {
+                    check_version("thing", name.as_str(), thing.version, change.expected_version)?;
+                    if let Some(changes) = &change.attributes {
+                        let base =
+                            if change.merge { &thing.attributes } else { &Attributes::default() };
+                        thing.attributes = base.merged_with(changes);
+                    }
+                    if change.remove_type {
+                        thing.type_name = None;
+                    } else if change.type_name.is_some() {
+                        thing.type_name.clone_from(&change.type_name);
+                    }
+                    thing.version += 1;
+                    self.check_attributes(thing)?;
+                    Ok(true)
+                },
+                |diff| Change::Thing { diff, groups: Vec::new() },
+            )
             .await?;
         // Policies can ask for attributes and the type.
         for id in self.attached_certificates(&Owner::Thing(name)).await? {
@@ -258,7 +264,11 @@ impl Registry {
                     "thing {name} still has principals attached; detach them first"
                 )));
             }
-            if self.remove(&key, revision).await? {
+            let change = match self.is_observed() {
+                true => Some(self.thing_deleted(&thing).await?),
+                false => None,
+            };
+            if self.remove(&key, revision, change).await? {
                 tracing::info!(thing = %name, "thing deleted");
                 for group in &thing.groups {
                     self.forget_member(group, name).await?;
@@ -287,6 +297,19 @@ impl Registry {
     /// `arn:aws:iot:<region>:<account>:thing/<name>`.
     pub fn thing_arn(&self, name: &ThingName) -> String {
         self.account().arn(&format!("thing/{name}"))
+    }
+
+    async fn thing_deleted(&self, thing: &Thing) -> Result<Change, RegistryError> {
+        let mut groups = Vec::new();
+        for name in &thing.groups {
+            match self.describe_thing_group(name).await {
+                Ok(group) => groups.push(group),
+                // Deleted at this moment: the thing is about to leave it.
+                Err(RegistryError::ResourceNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Change::Thing { diff: Diff::Deleted(thing.clone()), groups })
     }
 
     fn check_attributes(&self, thing: &Thing) -> Result<(), RegistryError> {

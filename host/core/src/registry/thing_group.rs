@@ -8,7 +8,8 @@ use super::index::{ALL, check_version, page_of};
 use super::record::{self, Stored};
 use super::thing::Thing;
 use super::{
-    ATTEMPTS_MAX, Attributes, Page, PageRequest, Registry, RegistryError, check_description,
+    ATTEMPTS_MAX, Attributes, Change, Diff, Page, PageRequest, Registry, RegistryError,
+    check_description,
 };
 use crate::ids::{PolicyName, ThingGroupName, ThingName};
 use crate::random;
@@ -88,7 +89,11 @@ impl Registry {
                 self.check_place(parent).await?;
                 self.put_index(&child_key(parent, name.as_str())).await?;
             }
-            if self.write(&key, &group, None).await? {
+            let change = self.ancestors_told(&group).await?.map(|ancestors| Change::ThingGroup {
+                diff: Diff::Created(group.clone()),
+                ancestors,
+            });
+            if self.write_telling(&key, &group, None, change).await? {
                 tracing::info!(thing_group = %name, "thing group created");
                 return self.check_parent_is_there(group).await;
             }
@@ -114,12 +119,13 @@ impl Registry {
     pub async fn thing_group_ancestors(
         &self,
         group: &ThingGroup,
-    ) -> Result<Vec<ThingGroupName>, RegistryError> {
+    ) -> Result<Vec<ThingGroup>, RegistryError> {
         let mut ancestors = Vec::new();
         let mut next = group.parent.clone();
         while let Some(name) = next {
-            next = self.describe_thing_group(&name).await?.parent;
-            ancestors.push(name);
+            let ancestor = self.describe_thing_group(&name).await?;
+            next = ancestor.parent.clone();
+            ancestors.push(ancestor);
         }
         ancestors.reverse();
         Ok(ancestors)
@@ -152,7 +158,10 @@ impl Registry {
             self.check_group(group)?;
             Ok(true)
         };
-        self.update(&record::key::<ThingGroup>(name.as_str()), change).await
+        let group = self.describe_thing_group(name).await?;
+        let ancestors = self.ancestors_told(&group).await?.unwrap_or_default();
+        let told = |diff| Change::ThingGroup { diff, ancestors: ancestors.clone() };
+        self.update_telling(&record::key::<ThingGroup>(name.as_str()), change, told).await
     }
 
     /// DeleteThingGroup; a group that does not exist is a success. Its things leave it.
@@ -176,7 +185,11 @@ impl Registry {
                     "thing group {name} has groups below it, e.g. {child}; delete them first"
                 )));
             }
-            if !self.remove(&key, revision).await? {
+            let change = self.ancestors_told(&group).await?.map(|ancestors| Change::ThingGroup {
+                diff: Diff::Deleted(group.clone()),
+                ancestors,
+            });
+            if !self.remove(&key, revision, change).await? {
                 continue;
             }
             tracing::info!(thing_group = %name, "thing group deleted");
@@ -185,7 +198,7 @@ impl Registry {
             }
             self.forget_policies(&group).await?;
             for thing in self.members(name, ALL).await?.items {
-                self.leave(&thing, name).await?;
+                self.leave(&thing, &group).await?;
             }
             return Ok(());
         }
@@ -236,7 +249,8 @@ impl Registry {
         thing: &ThingName,
         group: &ThingGroupName,
     ) -> Result<(), RegistryError> {
-        let root = self.root(&self.describe_thing_group(group).await?).await?;
+        let joined = self.describe_thing_group(group).await?;
+        let root = self.root(&joined).await?;
         let key = record::key::<Thing>(thing.as_str());
         for _ in 0..ATTEMPTS_MAX {
             let (mut member, revision) = self.read_existing::<Thing>(&key).await?;
@@ -245,15 +259,20 @@ impl Registry {
             }
             self.check_groups(&member, group, &root).await?;
             self.put_index(&member_key(group, thing.as_str())).await?;
+            let before = member.clone();
             member.groups.insert(group.clone());
-            if !self.write(&key, &member, Some(revision)).await? {
+            let change = self.told(|| Change::Thing {
+                diff: Diff::Updated { before, after: member.clone() },
+                groups: vec![joined.clone()],
+            });
+            if !self.write_telling(&key, &member, Some(revision), change).await? {
                 continue;
             }
             self.membership_changed(thing).await?;
             // Deleted since the first look? The deletion may have missed this thing.
             return match self.describe_thing_group(group).await {
                 Err(error) => {
-                    self.leave(thing, group).await?;
+                    self.leave(thing, &joined).await?;
                     Err(error)
                 }
                 Ok(_) => Ok(()),
@@ -271,9 +290,9 @@ impl Registry {
         thing: &ThingName,
         group: &ThingGroupName,
     ) -> Result<(), RegistryError> {
-        self.describe_thing_group(group).await?;
+        let group = self.describe_thing_group(group).await?;
         self.describe_thing(thing).await?;
-        self.leave(thing, group).await
+        self.leave(thing, &group).await
     }
 
     /// ListThingsInThingGroup, ordered by name; with those of the groups below it if `recursive`.
@@ -329,10 +348,11 @@ impl Registry {
         self.forget_index(&member_key(group, thing.as_str())).await
     }
 
-    async fn leave(&self, thing: &ThingName, group: &ThingGroupName) -> Result<(), RegistryError> {
-        let entry = self.0.ports.storage.get(&member_key(group, thing.as_str())).await?;
-        let change = |member: &mut Thing| Ok(member.groups.remove(group));
-        match self.update(&record::key::<Thing>(thing.as_str()), change).await {
+    async fn leave(&self, thing: &ThingName, group: &ThingGroup) -> Result<(), RegistryError> {
+        let entry = self.0.ports.storage.get(&member_key(&group.name, thing.as_str())).await?;
+        let change = |member: &mut Thing| Ok(member.groups.remove(&group.name));
+        let told = |diff| Change::Thing { diff, groups: vec![group.clone()] };
+        match self.update_telling(&record::key::<Thing>(thing.as_str()), change, told).await {
             Ok(_) => self.membership_changed(thing).await?,
             Err(RegistryError::ResourceNotFound(_)) => {}
             Err(error) => return Err(error),
@@ -381,7 +401,22 @@ impl Registry {
 
     async fn root(&self, group: &ThingGroup) -> Result<ThingGroupName, RegistryError> {
         let ancestors = self.thing_group_ancestors(group).await?;
-        Ok(ancestors.into_iter().next().unwrap_or_else(|| group.name.clone()))
+        Ok(ancestors.first().unwrap_or(group).name.clone())
+    }
+
+    /// The groups above a group, for those who listen.
+    async fn ancestors_told(
+        &self,
+        group: &ThingGroup,
+    ) -> Result<Option<Vec<ThingGroup>>, RegistryError> {
+        match self.is_observed() {
+            false => Ok(None),
+            true => match self.thing_group_ancestors(group).await {
+                // Its parent was deleted while it was made: it is about to be removed again.
+                Err(RegistryError::ResourceNotFound(_)) => Ok(Some(Vec::new())),
+                ancestors => ancestors.map(Some),
+            },
+        }
     }
 
     /// Whether there is room for another group below this one.

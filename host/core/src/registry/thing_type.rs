@@ -4,7 +4,9 @@
 //! that are keep its name.
 
 use super::record::{self, Stored};
-use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError, check_description};
+use super::{
+    ATTEMPTS_MAX, Change, Diff, Page, PageRequest, Registry, RegistryError, check_description,
+};
 use crate::ids::ThingTypeName;
 use crate::random;
 use crate::time::Timestamp;
@@ -99,7 +101,8 @@ impl Registry {
                     arn: self.thing_type_arn(name),
                 });
             }
-            if self.write(&key, &thing_type, None).await? {
+            let change = self.told(|| Change::ThingType(Diff::Created(thing_type.clone())));
+            if self.write_telling(&key, &thing_type, None, change).await? {
                 tracing::info!(thing_type = %name, "thing type created");
                 return Ok(thing_type);
             }
@@ -136,7 +139,8 @@ impl Registry {
             };
             Ok(changes)
         };
-        self.update(&record::key::<ThingType>(name.as_str()), change).await?;
+        let key = record::key::<ThingType>(name.as_str());
+        self.update_telling(&key, change, Change::ThingType).await?;
         Ok(())
     }
 
@@ -162,7 +166,8 @@ impl Registry {
                     "thing type {name} is deprecated since {since_s} s; it can be deleted after {wait_s} s"
                 )));
             }
-            if self.remove(&key, revision).await? {
+            let change = self.told(|| Change::ThingType(Diff::Deleted(thing_type)));
+            if self.remove(&key, revision, change).await? {
                 tracing::info!(thing_type = %name, "thing type deleted");
                 return Ok(());
             }
