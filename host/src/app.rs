@@ -1,7 +1,7 @@
 //! All wiring: what the host is made of, in the order of its start; it stops in the reverse.
 //!
-//! Start: store, keys, certificates, registry, broker, shadows, plugins, provisioning, tables, rules,
-//! API, listeners.
+//! Start: store, keys, certificates, registry, broker, events, shadows, plugins, provisioning, tables,
+//! rules, API, listeners.
 //! Stop: accept nothing more, end connections, drain rules, provisioning and shadows, stop plugins,
 //! close tables, sync the store; each step has its own deadline.
 
@@ -24,6 +24,7 @@ use gnomon_core::broker::figures::{FIGURES_INTERVAL, Figures};
 use gnomon_core::broker::log::Recovered;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Opened, Wakes};
+use gnomon_core::events::Events;
 use gnomon_core::ids::{Account, PluginName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
@@ -89,6 +90,8 @@ pub enum StartError {
     Tables(#[from] gnomon_table::OpenError),
     #[error("the broker's sessions and messages cannot be read")]
     Broker(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the configuration of events cannot be read")]
+    Events(#[from] registry::RegistryError),
     #[error(transparent)]
     Keys(#[from] KeyError),
     #[error(transparent)]
@@ -193,6 +196,7 @@ async fn serve(
         limits: world.limits.clone(),
     });
     let (broker, log, recovered) = open_broker(world, store)?;
+    Events::start(&registry, broker.clone(), world.clock.clone(), world.random.clone()).await?;
     let shadows = Arc::new(shadow::Service::start(
         store.clone(),
         broker.clone(),

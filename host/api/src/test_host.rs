@@ -13,6 +13,7 @@ use gnomon_core::auth::{Authenticator, Authorizers};
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Delivery, Inbox, Opened, Receiver, Wakes};
+use gnomon_core::events::Events;
 use gnomon_core::ids::{Account, PolicyName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
@@ -127,6 +128,9 @@ impl TestHost {
             account: Account::default(),
             limits: limits.clone(),
         });
+        Events::start(&registry, broker.clone(), clock.clone(), random.clone())
+            .await
+            .expect("the store is in memory");
         let shadows = shadow::Service::start(
             store.clone(),
             broker.clone(),

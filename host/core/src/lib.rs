@@ -4,9 +4,10 @@
 //! vocabulary ([`ids`], [`topic`], [`message`], [`packet`], [`time`], [`random`],
 //! [`limits`], [`metrics`]),
 //! then what is durable ([`storage`]), who may do what (`registry`, `policy`, `auth`), the
-//! protocol (`session`), the distribution (`broker`), its clients on reserved topics (`shadow`),
-//! and the rules (`actions`, `rules`), what they keep ([`tables`]), and how devices get in for the first
-//! time ([`provisioning`]). [`adapter`] is the port to whoever answers HTTP requests.
+//! protocol (`session`), the distribution (`broker`), its clients on reserved topics
+//! (`shadow`), the registry's changes as messages ([`events`]), the rules (`actions`, `rules`), what
+//! they keep ([`tables`]), and how devices get in for the first time ([`provisioning`]). [`adapter`] is
+//! the port to whoever answers HTTP requests.
 //!
 //! Whatever needs the outside world is a trait here and is implemented by a package further
 //! right: `gnomon-store` ([`storage::Storage`]), `gnomon-table` ([`tables::Tables`]), `gnomon-wasm`
@@ -33,6 +34,8 @@ pub mod session;
 pub mod broker;
 
 pub mod shadow;
+
+pub mod events;
 
 pub mod actions;
 pub mod rules;

@@ -15,8 +15,14 @@ pub fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
 
 /// A random UUID, version 4 (RFC 9562, 5.4), in its usual text form.
 pub fn uuid(random: &dyn Random) -> String {
-    let mut b: [u8; 16] = bytes(random);
-    b[6] = (b[6] & 0x0f) | 0x40;
+    uuid_of(&bytes(random), 4)
+}
+
+/// A UUID of these bytes, in its usual text form; six bits of them give way to version and variant
+/// (RFC 9562, 4).
+pub fn uuid_of(bytes: &[u8; 16], version: u8) -> String {
+    let mut b = *bytes;
+    b[6] = (b[6] & 0x0f) | (version << 4);
     b[8] = (b[8] & 0x3f) | 0x80;
     let hex = hex(&b);
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])

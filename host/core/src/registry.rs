@@ -1,8 +1,8 @@
 //! The registry: things, their types and groups, certificates, policies, and what is attached to what.
 //!
 //! In: the control plane's operations (REST, provisioning). Out: records for lists and
-//! descriptions, and for `auth` the policies of a certificate and its thing. Everything is durable
-//! when a call returns. Not here: HTTP shapes (`gnomon-api`), making keys and signatures
+//! descriptions, for `auth` the policies of a certificate and its thing, and changes for whoever
+//! observes them ([`RegistryObserver`]). Everything is durable when a call returns. Not here: HTTP shapes (`gnomon-api`), making keys and signatures
 //! ([`Issuer`]), who is let in (`auth`).
 //!
 //! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`. A certificate's
