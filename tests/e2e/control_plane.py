@@ -162,6 +162,22 @@ def groups():
     assert client.list_billing_groups()["billingGroups"]
 
 
+def events():
+    described = client.describe_event_configurations()
+    assert len(described["eventConfigurations"]) == 11
+    assert not any(it["Enabled"] for it in described["eventConfigurations"].values())
+    client.update_event_configurations(eventConfigurations={"THING": {"Enabled": True}})
+    described = client.describe_event_configurations()
+    enabled = {name for name, it in described["eventConfigurations"].items() if it["Enabled"]}
+    assert enabled == {"THING"}, enabled
+    assert described["creationDate"] <= described["lastModifiedDate"]
+    refused(
+        "InvalidRequestException",
+        client.update_event_configurations,
+        eventConfigurations={"NONE": {"Enabled": True}},
+    )
+
+
 def tags():
     arn = f"{ACCOUNT}thingtype/Lamp"
     client.tag_resource(resourceArn=arn, tags=[{"Key": "a", "Value": "b"}])
@@ -246,7 +262,7 @@ def end():
     client.delete_thing_type(thingTypeName="Lamp")
 
 
-for part in (things, groups, tags, policies, rules, end):
+for part in (things, groups, events, tags, policies, rules, end):
     part()
 # The event that checks them has been heard.
 assert len(called) >= 60, sorted(called)

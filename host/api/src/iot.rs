@@ -6,6 +6,7 @@ pub(crate) mod ca_certificates;
 pub(crate) mod certificate_transfers;
 pub(crate) mod certificates;
 pub(crate) mod endpoints;
+pub(crate) mod events;
 pub(crate) mod policies;
 pub(crate) mod principals;
 pub(crate) mod provisioning;

@@ -70,6 +70,7 @@ impl Service {
                 iot::certificate_transfers::HANDLERS,
                 iot::certificates::HANDLERS,
                 iot::endpoints::HANDLERS,
+                iot::events::HANDLERS,
                 iot::policies::HANDLERS,
                 iot::principals::HANDLERS,
                 iot::provisioning::HANDLERS,
