@@ -3,7 +3,7 @@
 //! A plugin is a struct that implements [`Plugin`] and at least one handler ([`RuleAction`],
 //! [`RuleFunction`], [`Authorizer`], [`EnhancedAuthorizer`], [`HttpHandler`], [`ProvisioningHook`]), a call of [`export!`],
 //! and a `plugin.toml` that says what it asks for. `cargo gnomon build` makes the component. What a plugin
-//! may call is in [`host`].
+//! may call is in [`host`]; what authorizers have in common is in [`authorizer`].
 //!
 //! In a native build the host calls go to a mock host ([`mock`]), so `cargo test` runs a plugin's
 //! unit tests without WebAssembly.
@@ -11,6 +11,7 @@
 // The generated code names this crate as its users do.
 extern crate self as gnomon_sdk;
 
+pub mod authorizer;
 pub mod host;
 
 #[doc(hidden)]

@@ -23,7 +23,7 @@ impl Claims {
     }
 
     /// The value of a claim that is needed.
-    pub fn value(&self, claim: &str) -> Result<&Value, Refusal> {
+    fn value(&self, claim: &str) -> Result<&Value, Refusal> {
         self.0.get(claim).ok_or_else(|| Refusal::NoClaim(claim.into()))
     }
 
@@ -32,6 +32,18 @@ impl Claims {
         self.value(claim)?
             .as_str()
             .ok_or_else(|| Refusal::ClaimType { claim: claim.into(), expected: "text" })
+    }
+
+    /// A claim that must be there and be text or a whole number, as text.
+    pub fn scalar(&self, claim: &str) -> Result<String, Refusal> {
+        match self.value(claim)? {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string()),
+            _ => {
+                let expected = "text or a whole number";
+                Err(Refusal::ClaimType { claim: claim.into(), expected })
+            }
+        }
     }
 
     /// A time in seconds since the Unix epoch, fractions allowed (RFC 7519, 2: NumericDate).

@@ -10,26 +10,19 @@
 mod claims;
 mod keys;
 mod refusal;
-mod template;
 mod token;
 
 use crate::claims::{Claims, Rules};
 use crate::keys::{KeyConfig, Keys};
 use crate::refusal::Refusal;
-use crate::template::Template;
 use crate::token::Token;
+use gnomon_sdk::authorizer::{Hole, Templates, is_principal, is_thing_name};
 use gnomon_sdk::{AuthRequest, AuthResponse, Authorizer, Plugin, export, host};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 export!(JwtAuthorizer: Authorizer);
-
-/// Policy documents of one connection. Source: AWS IoT, custom authorizers.
-const POLICIES_MAX: usize = 10;
-
-/// Characters of a principal, and of a thing name. Source: AWS IoT.
-const NAME_CHARS_MAX: usize = 128;
 
 /// Seconds that `leeway_s` may be at most: more would undo the expiry.
 const LEEWAY_S_MAX: u32 = 600;
@@ -97,7 +90,7 @@ struct JwtAuthorizer {
     token_field: String,
     principal: PrincipalForm,
     thing_name_claim: Option<String>,
-    policies: Vec<Template>,
+    policies: Templates,
 }
 
 impl Plugin for JwtAuthorizer {
@@ -106,15 +99,6 @@ impl Plugin for JwtAuthorizer {
     fn new(config: Config) -> Result<Self, String> {
         if config.leeway_s > LEEWAY_S_MAX {
             return Err(format!("leeway_s must be at most {LEEWAY_S_MAX}"));
-        }
-        if config.policies.is_empty() || config.policies.len() > POLICIES_MAX {
-            return Err(format!("policies must have 1 to {POLICIES_MAX} documents"));
-        }
-        let mut policies = Vec::with_capacity(config.policies.len());
-        for (index, document) in config.policies.iter().enumerate() {
-            let template =
-                Template::parse(document).map_err(|e| format!("policies[{index}]: {e}"))?;
-            policies.push(template);
         }
         Ok(Self {
             keys: Keys::parse(config.keys)?,
@@ -127,7 +111,7 @@ impl Plugin for JwtAuthorizer {
             token_field: config.token_field,
             principal: config.principal,
             thing_name_claim: config.thing_name_claim,
-            policies,
+            policies: Templates::parse(&config.policies, Hole::Named("claim"))?,
         })
     }
 }
@@ -135,14 +119,7 @@ impl Plugin for JwtAuthorizer {
 impl Authorizer for JwtAuthorizer {
     fn authorize(&mut self, request: &AuthRequest) -> Result<AuthResponse, String> {
         let now = Duration::from_millis(host::now_ms());
-        Ok(self.decide(request, now).unwrap_or_else(|refusal| AuthResponse {
-            is_authenticated: false,
-            principal_id: String::new(),
-            policy_documents: Vec::new(),
-            disconnect_after_seconds: 0,
-            refresh_after_seconds: 0,
-            attributes: vec![("reason".into(), refusal.to_string())],
-        }))
+        Ok(self.decide(request, now).unwrap_or_else(|refusal| AuthResponse::refused(&refusal)))
     }
 }
 
@@ -152,7 +129,6 @@ impl JwtAuthorizer {
         self.keys.verify(&token)?;
         let claims = Claims::parse(&token.payload)?;
         let valid_for = self.rules.check(&claims, now)?;
-        let policies = self.policies.iter().map(|policy| policy.fill(&claims));
         let mut attributes = Vec::new();
         if let Some(claim) = &self.thing_name_claim {
             attributes.push(("thing-name".into(), thing_name(&claims, claim)?));
@@ -160,7 +136,7 @@ impl JwtAuthorizer {
         Ok(AuthResponse {
             is_authenticated: true,
             principal_id: self.principal.of(claims.text("sub")?)?,
-            policy_documents: policies.collect::<Result<_, _>>()?,
+            policy_documents: self.policies.fill(&|claim| claims.scalar(claim))?,
             disconnect_after_seconds: valid_for.unwrap_or(0),
             refresh_after_seconds: 0,
             attributes,
@@ -171,7 +147,7 @@ impl JwtAuthorizer {
 impl PrincipalForm {
     fn of(self, sub: &str) -> Result<String, Refusal> {
         match self {
-            Self::Sub if is_name(sub, "") => Ok(sub.into()),
+            Self::Sub if is_principal(sub) => Ok(sub.into()),
             Self::Sub => Err(Refusal::Principal),
             Self::Sha256 => {
                 Ok(Sha256::digest(sub).iter().map(|byte| format!("{byte:02x}")).collect())
@@ -182,15 +158,9 @@ impl PrincipalForm {
 
 fn thing_name(claims: &Claims, claim: &str) -> Result<String, Refusal> {
     match claims.text(claim)? {
-        name if is_name(name, ":_-") => Ok(name.into()),
+        name if is_thing_name(name) => Ok(name.into()),
         _ => Err(Refusal::ThingName { claim: claim.into() }),
     }
-}
-
-/// 1 to 128 ASCII letters, digits and characters of `more`.
-fn is_name(text: &str, more: &str) -> bool {
-    (1..=NAME_CHARS_MAX).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
 }
 
 #[cfg(test)]

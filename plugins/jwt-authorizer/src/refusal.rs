@@ -1,5 +1,7 @@
 //! Why a client is refused: texts for the operator, with nothing of the token in them.
 
+use gnomon_sdk::authorizer::FillError;
+
 /// Why a client is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -70,22 +72,7 @@ pub enum Refusal {
         /// Name of the claim.
         claim: String,
     },
-    /// The claim could mean more than a name in a policy.
-    #[error(
-        "the token's claim {claim} cannot be part of a policy: 1 to 128 of [a-zA-Z0-9:_.@|=~-]"
-    )]
-    UnsafeClaim {
-        /// Name of the claim.
-        claim: String,
-    },
-    /// Filled in, a document is longer than policies may be.
-    #[error(
-        "with the token's claims a policy document has {chars} characters; at most {max} may be"
-    )]
-    PolicyTooLong {
-        /// Characters without white space.
-        chars: usize,
-        /// Characters that are allowed.
-        max: usize,
-    },
+    /// The claims cannot be put into the policies.
+    #[error(transparent)]
+    Policy(#[from] FillError),
 }

@@ -583,7 +583,7 @@ fn a_claim_cannot_widen_a_policy() {
     for value in values {
         let token = hs256_token(&claims_with(&json!({ "tenant": value })));
         let reason = ask(&config, &token).unwrap_err();
-        let expected = "the token's claim tenant cannot be part of a policy: 1 to 128 of \
+        let expected = "the value of ${claim:tenant} cannot be part of a policy: 1 to 128 of \
                         [a-zA-Z0-9:_.@|=~-]";
         assert_eq!(reason, expected, "{value:?}");
     }

@@ -28,6 +28,7 @@ use crate::message::{ClientFinal, ClientFirst, State};
 use crate::verifier::{SALT_BYTES, Verifier};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use gnomon_sdk::authorizer::{POLICIES_MAX, is_principal};
 use gnomon_sdk::{Challenge, EnhancedAuthorizer, ExchangeRequest, ExchangeResponse, Grant};
 use gnomon_sdk::{Plugin, export, host};
 use serde::Deserialize;
@@ -37,9 +38,6 @@ export!(ScramAuthorizer: EnhancedAuthorizer);
 
 /// The method's name (RFC 7677).
 const METHOD: &str = "SCRAM-SHA-256";
-
-/// Policy documents of one user. Source: AWS IoT, custom authorizers.
-const POLICIES_MAX: usize = 10;
 
 /// Bytes of the secret for salts.
 const SALT_SECRET_BYTES_MIN: usize = 16;
@@ -111,8 +109,7 @@ impl Plugin for ScramAuthorizer {
 impl User {
     fn parse(name: &str, config: UserConfig) -> Result<Self, String> {
         let principal = config.principal.unwrap_or_else(|| name.to_owned());
-        let is_word = principal.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if !is_word || !(1..=128).contains(&principal.len()) {
+        if !is_principal(&principal) {
             return Err("principal must be [a-zA-Z0-9]{1,128}".into());
         }
         if config.policies.is_empty() || config.policies.len() > POLICIES_MAX {
