@@ -67,7 +67,8 @@ enum PrincipalForm {
     /// As it is; other subjects are refused.
     #[default]
     Sub,
-    /// SHA-256 of any subject, 64 hexadecimal digits.
+    /// SHA-256 of any subject, 64 hexadecimal digits with upper-case letters: with lower-case
+    /// ones it would look like the id of a certificate, which the host refuses.
     Sha256,
 }
 
@@ -150,7 +151,7 @@ impl PrincipalForm {
             Self::Sub if is_principal(sub) => Ok(sub.into()),
             Self::Sub => Err(Refusal::Principal),
             Self::Sha256 => {
-                Ok(Sha256::digest(sub).iter().map(|byte| format!("{byte:02x}")).collect())
+                Ok(Sha256::digest(sub).iter().map(|byte| format!("{byte:02X}")).collect())
             }
         }
     }

@@ -436,7 +436,7 @@ fn the_subject_becomes_the_principal() {
         let config = config_with(&json!({ "principal": "sha256" }));
         let principal = ask(&config, &token).unwrap().principal_id;
         let expected = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, sub.as_bytes());
-        let hex: String = expected.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = expected.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
         assert_eq!(principal, hex);
     }
     let longest = "Z9".repeat(64);
