@@ -3,6 +3,7 @@
 //! the operator grants.
 
 use crate::{Error, Level, PublishOptions, Qos, Request, Response};
+use serde::Deserialize;
 
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::imports::gnomon::plugin as imports;
@@ -46,6 +47,23 @@ pub fn config() -> String {
 /// [`Error::Denied`] when it is not granted.
 pub fn secret(name: &str) -> Result<Vec<u8>, Error> {
     imports::secrets::get(name)
+}
+
+/// A secret in a plugin's configuration that the operator granted by name: `{ secret = "NAME" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSecret {
+    secret: String,
+}
+
+impl NamedSecret {
+    /// The secret.
+    ///
+    /// # Errors
+    /// A text for the operator: it is not granted.
+    pub fn read(&self) -> Result<Vec<u8>, String> {
+        secret(&self.secret).map_err(|error| error.reason())
+    }
 }
 
 /// Publishes as the plugin itself; the topic must match a granted filter.

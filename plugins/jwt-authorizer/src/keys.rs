@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use gnomon_sdk::host;
+use gnomon_sdk::host::NamedSecret;
 use hmac::{Hmac, KeyInit, Mac};
 use p256::pkcs8::DecodePublicKey;
 use rsa::BoxedUint;
@@ -88,15 +88,9 @@ pub struct KeyConfig {
 )]
 enum Material {
     Text(String),
+    /// The text in it is base64.
     Named(NamedSecret),
     Jwk(Box<Jwk>),
-}
-
-/// A secret that the operator granted; the text in it is base64.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NamedSecret {
-    secret: String,
 }
 
 /// RFC 7517; members that do not matter here may be there.
@@ -174,8 +168,7 @@ impl Key {
             Material::Text(text) if alg == Algorithm::Hs256 => (hs256_base64(&text)?, None),
             Material::Text(pem) => (from_pem(alg, &pem)?, None),
             Material::Named(named) if alg == Algorithm::Hs256 => {
-                let secret = host::secret(&named.secret).map_err(|e| e.reason())?;
-                let text = String::from_utf8(secret).map_err(|_| NOT_BASE64)?;
+                let text = String::from_utf8(named.read()?).map_err(|_| NOT_BASE64)?;
                 (hs256_base64(text.trim())?, None)
             }
             Material::Named(_) => {
