@@ -1,15 +1,17 @@
 //! Keys that tokens may be signed with, each for one algorithm (RFC 8725, 3.1).
 //!
-//! In: the configuration; a [`Token`]. Out: whether a key's signature is on it. A key's type has
-//! its algorithm in it, so a token cannot make an RSA key serve as the secret of an HMAC.
+//! In: the configuration, sets of keys ([`crate::jwks`]), a [`Token`]. Out: whether a key's
+//! signature is on it. A key's type has its algorithm in it, so a token cannot make an RSA key
+//! serve as the secret of an HMAC.
 
+use crate::jwks::{Jwks, JwksConfig};
 use crate::refusal::Refusal;
 use crate::token::Token;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use gnomon_sdk::host::NamedSecret;
+use gnomon_sdk::host::{self, NamedSecret};
 use hmac::{Hmac, KeyInit, Mac};
 use p256::pkcs8::DecodePublicKey;
 use rsa::BoxedUint;
@@ -18,6 +20,7 @@ use rsa::signature::Verifier;
 use rsa::traits::PublicKeyParts;
 use serde::Deserialize;
 use sha2::Sha256;
+use std::time::Duration;
 
 /// Each costs time when a token says no `kid`: 0.3 ms with 2048 bits of RSA, 1.5 ms with 4096 and
 /// 0.9 ms on P-256, measured as WebAssembly. 16 x 1.5 ms = 24 ms of the 50 ms that a call has.
@@ -95,7 +98,7 @@ enum Material {
 
 /// RFC 7517; members that do not matter here may be there.
 #[derive(Deserialize)]
-struct Jwk {
+pub struct Jwk {
     kty: String,
     alg: Option<String>,
     #[serde(rename = "use")]
@@ -111,9 +114,13 @@ struct Jwk {
 }
 
 /// All keys of an authorizer.
-pub struct Keys(Vec<Key>);
+pub struct Keys {
+    configured: Vec<Key>,
+    jwks: Option<Jwks>,
+}
 
-struct Key {
+/// A key for one algorithm.
+pub struct Key {
     kid: Option<String>,
     verifier: KeyVerifier,
 }
@@ -127,29 +134,35 @@ enum KeyVerifier {
 impl Keys {
     /// # Errors
     /// Which key is wrong and why, without the key.
-    pub fn parse(configs: Vec<KeyConfig>) -> Result<Self, String> {
-        if configs.is_empty() || configs.len() > KEYS_MAX {
-            return Err(format!("keys must have 1 to {KEYS_MAX} keys"));
-        }
-        let mut keys: Vec<Key> = Vec::with_capacity(configs.len());
+    pub fn parse(configs: Vec<KeyConfig>, jwks: Option<JwksConfig>) -> Result<Self, String> {
+        let room = KEYS_MAX.checked_sub(configs.len());
+        let room = match (room, &jwks) {
+            (Some(KEYS_MAX), None) | (None, _) => {
+                return Err(format!("keys must have 1 to {KEYS_MAX} keys, or there must be jwks"));
+            }
+            (Some(0), Some(_)) => return Err("keys leaves no room for those of jwks".into()),
+            (Some(room), _) => room,
+        };
+        let mut configured: Vec<Key> = Vec::with_capacity(configs.len());
         for (index, config) in configs.into_iter().enumerate() {
             let key = Key::parse(config).map_err(|e| format!("keys[{index}]: {e}"))?;
-            if key.kid.is_some() && keys.iter().any(|known| known.kid == key.kid) {
+            if key.kid.is_some() && configured.iter().any(|known| known.kid == key.kid) {
                 return Err(format!("keys[{index}]: another key has the same kid"));
             }
-            keys.push(key);
+            configured.push(key);
         }
-        Ok(Self(keys))
+        let jwks = jwks.map(|config| Jwks::new(config, room)).transpose();
+        Ok(Self { configured, jwks: jwks.map_err(|e| format!("jwks: {e}"))? })
     }
 
     /// Ok when a key with the token's algorithm, and its `kid` where both have one, signed it.
-    pub fn verify(&self, token: &Token<'_>) -> Result<(), Refusal> {
-        let mut candidates = self
-            .0
-            .iter()
-            .filter(|key| key.verifier.algorithm() == token.algorithm)
-            .filter(|key| key.kid.is_none() || token.kid.is_none() || key.kid == token.kid)
-            .peekable();
+    pub fn verify(&mut self, token: &Token<'_>) -> Result<(), Refusal> {
+        let is_named = |key: &Key| key.is_for(token) && key.kid.is_some();
+        let is_missed = token.kid.is_some() && !self.all().any(is_named);
+        if let Some(jwks) = &mut self.jwks {
+            jwks.refresh(is_missed, Duration::from_nanos(host::monotonic_ns()));
+        }
+        let mut candidates = self.all().filter(|key| key.is_for(token)).peekable();
         if candidates.peek().is_none() {
             return Err(Refusal::NoKey);
         }
@@ -158,6 +171,10 @@ impl Keys {
             true => Ok(()),
             false => Err(Refusal::Signature),
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        self.configured.iter().chain(self.jwks.iter().flat_map(Jwks::keys))
     }
 }
 
@@ -174,12 +191,27 @@ impl Key {
             Material::Named(_) => {
                 return Err(format!("{} needs a public key, not a secret", alg.name()));
             }
-            Material::Jwk(jwk) => (jwk.verifier(alg)?, jwk.kid),
+            Material::Jwk(jwk) => {
+                let key = Self::of_jwk(*jwk, alg)?;
+                (key.verifier, key.kid)
+            }
         };
         match (kid, own_kid) {
             (Some(kid), Some(own)) if kid != own => Err("kid is not the JWK's own kid".into()),
             (kid, own) => Ok(Self { kid: kid.or(own), verifier }),
         }
+    }
+
+    /// # Errors
+    /// Why it is no key for the algorithm, without the key.
+    pub fn of_jwk(jwk: Jwk, alg: Algorithm) -> Result<Self, String> {
+        Ok(Self { verifier: jwk.verifier(alg)?, kid: jwk.kid })
+    }
+
+    /// Whether it may have signed the token, by algorithm and name.
+    fn is_for(&self, token: &Token<'_>) -> bool {
+        self.verifier.algorithm() == token.algorithm
+            && (self.kid.is_none() || token.kid.is_none() || self.kid == token.kid)
     }
 }
 
@@ -206,6 +238,14 @@ impl KeyVerifier {
 }
 
 impl Jwk {
+    pub fn kty(&self) -> &str {
+        &self.kty
+    }
+
+    pub fn alg(&self) -> Option<&str> {
+        self.alg.as_deref()
+    }
+
     fn verifier(&self, alg: Algorithm) -> Result<KeyVerifier, String> {
         if self.d.is_some() {
             return Err("the JWK has a private key (d); configure the public part only".into());

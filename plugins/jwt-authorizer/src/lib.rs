@@ -2,17 +2,19 @@
 //!
 //! In: the token that a client presents, the configuration. Out: who it is, policy documents made
 //! from templates, and how long the connection may last: until the token is no longer accepted.
-//! Not here: which connections are asked (the host's listeners), fetching keys (they are
-//! configured), whether the documents are well-formed policies (the host).
+//! Not here: which connections are asked (the host's listeners), whether the documents are
+//! well-formed policies (the host).
 //!
 //! Refusals are for the operator's log and never hold any part of a token.
 
 mod claims;
+mod jwks;
 mod keys;
 mod refusal;
 mod token;
 
 use crate::claims::{Claims, Rules};
+use crate::jwks::JwksConfig;
 use crate::keys::{KeyConfig, Keys};
 use crate::refusal::Refusal;
 use crate::token::Token;
@@ -31,8 +33,12 @@ const LEEWAY_S_MAX: u32 = 600;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// Keys that tokens may be signed with, 1 to 16.
+    /// Keys that tokens may be signed with, 1 to 16. Default: none, with `jwks`.
+    #[serde(default)]
     keys: Vec<KeyConfig>,
+    /// A JWK set with keys, `{ secret = "NAME" }` or `{ url = "https://…", refresh_s = 300 }`: as many
+    /// of it as make 16 together with `keys`. Default: none.
+    jwks: Option<JwksConfig>,
     /// The `iss` that tokens must have. Default: not checked. Several issuers need an authorizer
     /// each, because a subject is unique for its issuer only.
     issuer: Option<String>,
@@ -84,7 +90,7 @@ fn token_field() -> String {
     "token".into()
 }
 
-/// The plugin; nothing in it changes.
+/// The plugin; nothing in it changes but the keys of a set that is fetched.
 struct JwtAuthorizer {
     keys: Keys,
     rules: Rules,
@@ -102,7 +108,7 @@ impl Plugin for JwtAuthorizer {
             return Err(format!("leeway_s must be at most {LEEWAY_S_MAX}"));
         }
         Ok(Self {
-            keys: Keys::parse(config.keys)?,
+            keys: Keys::parse(config.keys, config.jwks)?,
             rules: Rules {
                 issuer: config.issuer,
                 audiences: config.audiences,
@@ -125,7 +131,7 @@ impl Authorizer for JwtAuthorizer {
 }
 
 impl JwtAuthorizer {
-    fn decide(&self, request: &AuthRequest, now: Duration) -> Result<AuthResponse, Refusal> {
+    fn decide(&mut self, request: &AuthRequest, now: Duration) -> Result<AuthResponse, Refusal> {
         let token = Token::parse(token::find(request, &self.token_field)?)?;
         self.keys.verify(&token)?;
         let claims = Claims::parse(&token.payload)?;

@@ -1,6 +1,8 @@
 //! The authorizer as the host sees it. Keys are made and tokens signed by AWS-LC, which is not
 //! what verifies them.
 
+mod jwks;
+
 use super::*;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
