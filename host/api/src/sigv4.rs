@@ -126,6 +126,7 @@ pub struct Claim {
 
 impl Claim {
     /// Reads the signature from the `Authorization` header or, without one, from the query.
+    /// HTTP basic authentication is none: it is for custom authorizers.
     ///
     /// # Errors
     /// [`SignatureError::Missing`], [`SignatureError::Incomplete`] or
@@ -137,7 +138,8 @@ impl Claim {
         if token || parts.headers.contains_key("x-amz-security-token") {
             return Err(SignatureError::SessionToken);
         }
-        match (parts.headers.contains_key(AUTHORIZATION), presigned) {
+        let mut in_header = parts.headers.get_all(AUTHORIZATION).iter();
+        match (in_header.any(|value| !is_password(value)), presigned) {
             (true, true) => Err(SignatureError::incomplete(
                 "both the header Authorization and the query carry a signature; send one",
             )),
@@ -448,6 +450,11 @@ fn single<'a>(pairs: &'a [(String, String)], name: &str) -> Result<&'a str, Sign
     }
 }
 
+/// HTTP basic authentication (RFC 7617).
+fn is_password(authorization: &HeaderValue) -> bool {
+    authorization.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Basic "))
+}
+
 fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, SignatureError> {
     let mut found = headers.get_all(name).iter();
     match (found.next(), found.next()) {
@@ -640,12 +647,24 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_no_signature() {
+        for scheme in ["Basic", "basic", "BASIC"] {
+            let basic = header("authorization", |_| format!("{scheme} YWxpY2U6eA=="));
+            check(basic, Err(SignatureError::Missing));
+        }
+        let twice = SignatureError::incomplete("the header authorization is there more than once");
+        check(add("authorization", "Basic YWxpY2U6eA=="), Err(twice));
+    }
+
+    #[test]
     fn a_malformed_signature_is_incomplete() {
         check(remove("authorization"), Err(SignatureError::Missing));
-        check(
-            header("authorization", |a| a.replace("AWS4-HMAC-SHA256", "Basic")),
-            incomplete("Authorization must begin with AWS4-HMAC-SHA256"),
-        );
+        for other in ["AWS4-HMAC-SHA1", "Bearer", "Basic:"] {
+            check(
+                header("authorization", |a| a.replace("AWS4-HMAC-SHA256", other)),
+                incomplete("Authorization must begin with AWS4-HMAC-SHA256"),
+            );
+        }
         check(
             header("authorization", |a| a.replace("Signature=", "Sig=")),
             incomplete("the signature lacks Signature"),
