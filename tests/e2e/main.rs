@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
+mod authorizers;
 mod aws;
 mod bad_input;
 mod customer_example;

@@ -33,8 +33,16 @@ pub fn folder(name: &str) -> Option<PathBuf> {
             skip("the target wasm32-unknown-unknown is missing; `cargo verify` adds it");
             return Vec::new();
         }
-        let names =
-            ["webhook", "jwt-authorizer", "scram-authorizer", "http-ingest", "geo", "allow-list"];
+        let names = [
+            "allow-list",
+            "geo",
+            "http-ingest",
+            "jwt-authorizer",
+            "password-authorizer",
+            "scram-authorizer",
+            "webhook",
+            "webhook-authorizer",
+        ];
         let plugins = cargo_gnomon::build(&workspace(), &names, &mut |_| {}).unwrap();
         plugins.into_iter().map(|plugin| (plugin.name, plugin.folder)).collect()
     });

@@ -1,7 +1,8 @@
-//! A web server that keeps what is posted to it: the target of the webhook plugin.
+//! A web server that keeps what is posted to it: the target of the webhook plugins.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Channel, sync_channel};
 use std::time::Duration;
 
@@ -24,21 +25,33 @@ impl Receiver {
 
     /// Takes this port; serves until the test ends.
     pub fn open_at(port: u16) -> Self {
+        Self::serve(port, |_| String::new())
+    }
+
+    /// Takes a free port; answers each body with another.
+    pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::serve(0, answer)
+    }
+
+    fn serve(port: u16, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let answer = Arc::new(answer);
         let socket = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = socket.local_addr().unwrap().port();
         let (sender, bodies) = sync_channel(1_000);
         std::thread::spawn(move || {
             for stream in socket.incoming().map_while(Result::ok) {
-                let sender = sender.clone();
+                let (sender, answer) = (sender.clone(), answer.clone());
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     while let Some(body) = read(&mut reader) {
+                        let answer = answer(&body);
                         if sender.send(body).is_err() {
                             return;
                         }
-                        let _ = reader
-                            .get_mut()
-                            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                        let length = answer.len();
+                        let response =
+                            format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}");
+                        let _ = reader.get_mut().write_all(response.as_bytes());
                     }
                 });
             }

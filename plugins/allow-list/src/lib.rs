@@ -11,7 +11,8 @@
 //! as a secret, with a value on each line (`allowed = { secret = "serials" }`); it is read when the plugin is
 //! loaded. Refusals say which parameter was wrong, in the host's log and to nobody else.
 
-use gnomon_sdk::{HookRequest, HookResponse, Plugin, ProvisioningHook, export, host};
+use gnomon_sdk::host::NamedSecret;
+use gnomon_sdk::{HookRequest, HookResponse, Plugin, ProvisioningHook, export};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -34,14 +35,6 @@ enum Allowed {
     Named(NamedSecret),
 }
 
-/// A secret that the operator granted: a value on each line, without spaces around it; empty lines and
-/// those that begin with `#` do not count.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NamedSecret {
-    secret: String,
-}
-
 struct AllowList {
     parameter: String,
     allowed: BTreeSet<String>,
@@ -53,15 +46,12 @@ impl Plugin for AllowList {
     fn new(Config { parameter, allowed }: Config) -> Result<Self, String> {
         let allowed = match allowed {
             Allowed::Values(values) => values,
-            Allowed::Named(NamedSecret { secret }) => {
-                let text = host::secret(&secret).map_err(|error| error.reason())?;
-                let text =
-                    String::from_utf8(text).map_err(|_| format!("secret {secret} is not UTF-8"))?;
+            // A value on each line; empty lines and those that begin with `#` do not count.
+            Allowed::Named(secret) => {
+                let text = secret.text()?;
                 let lines = text.lines().map(str::trim);
-                lines
-                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                    .map(Into::into)
-                    .collect()
+                let values = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+                values.map(Into::into).collect()
             }
         };
         if allowed.is_empty() {

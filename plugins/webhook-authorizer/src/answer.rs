@@ -69,5 +69,5 @@ fn seconds(answer: &Map<String, Value>, member: &str) -> Result<u32, String> {
 }
 
 fn wrong(member: &str, what: &str) -> String {
-    format!("the webhook's answer has a {member} that is {what}")
+    format!("in the webhook's answer {member} is {what}")
 }

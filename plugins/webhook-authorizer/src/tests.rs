@@ -182,7 +182,7 @@ fn a_member_of_another_type_refuses_the_client() {
         let mut changed = decision();
         changed[member] = value.clone();
         let reason = ask(Ok(answer(changed.to_string()))).unwrap_err();
-        let text = format!("the webhook's answer has a {member} that is {expected}");
+        let text = format!("in the webhook's answer {member} is {expected}");
         assert!(reason.starts_with(&text), "{value}: {reason}");
     }
     for member in [flag, id, documents] {
