@@ -48,7 +48,8 @@ impl Plugin for AllowList {
             Allowed::Values(values) => values,
             // A value on each line; empty lines and those that begin with `#` do not count.
             Allowed::Named(secret) => {
-                let text = secret.text()?;
+                let text = String::from_utf8(secret.read()?)
+                    .map_err(|_| "the secret of allowed is not UTF-8".to_owned())?;
                 let lines = text.lines().map(str::trim);
                 let values = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
                 values.map(Into::into).collect()
