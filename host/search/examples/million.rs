@@ -1,0 +1,159 @@
+//! Measures the index with a million things: time to build, memory, latency of searches, rate of changes.
+//!
+//! Run: `cargo run --release -p gnomon-search --example million [THINGS]`. Memory is what the process has
+//! resident (Linux), so it includes what the allocator holds. Times are those of the processor: a busy
+//! machine makes them longer only by what it takes from the caches.
+
+#![allow(clippy::print_stdout, reason = "a table for people")]
+
+use gnomon_search::{Connectivity, Document, FieldType, Index, Kind, Query, Registry};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+/// Times that a query is asked.
+const RUNS: usize = 100;
+
+const QUERIES: &[&str] = &[
+    "connectivity.connected:true AND attributes.line:3",
+    "thingName:device-0004217",
+    "attributes.serial:sn-00f00f",
+    "thingName:device-00042*",
+    "thingName:device-*",
+    "attributes.line:[3 TO 7]",
+    "connectivity.timestamp>1700000500000",
+    "connectivity.timestamp:[1700000500000 TO 1700000500999]",
+    "connectivity.connected:true AND thingName:device-0004217",
+    "connectivity.timestamp>1700000500000 AND attributes.serial:sn-00f0*",
+    "thingTypeName:pump AND NOT connectivity.connected:true",
+    "attributes.fw:1.?.7",
+    "attributes.serial:s*f00f",
+    "NOT attributes.line:3",
+    "pump",
+    "*",
+];
+
+fn document(n: u64) -> Document {
+    let attributes = [
+        ("line".to_owned(), (n % 20).to_string()),
+        ("fw".to_owned(), format!("1.{}.{}", n % 7, n % 11)),
+        // As good as random, so that values do not come in their order.
+        ("serial".to_owned(), format!("sn-{:06x}", n.wrapping_mul(0x9e37_79b9) & 0xff_ffff)),
+    ];
+    let registry = Registry {
+        thing_id: format!(
+            "{:08x}-4e1b-4b7e-9c43-{n:012x}",
+            n.wrapping_mul(0x85eb_ca6b) & 0xffff_ffff
+        ),
+        thing_type: Some(
+            ["pump", "valve", "meter"][usize::try_from(n % 3).unwrap_or(0)].to_owned(),
+        ),
+        groups: vec![format!("hall-{}", n % 50)],
+        attributes: attributes.into(),
+        version: 1,
+    };
+    let connectivity = Connectivity {
+        connected: !n.is_multiple_of(4),
+        timestamp_ms: 1_700_000_000_000 + n.wrapping_mul(0xc2b2_ae35) % 1_000_000,
+        disconnect_reason: n.is_multiple_of(4).then(|| "CONNECTION_LOST".to_owned()),
+    };
+    Document { registry, connectivity: Some(connectivity), ..Document::default() }
+}
+
+fn name(n: u64) -> String {
+    format!("device-{n:07}")
+}
+
+/// Bytes that are resident; 0 where `/proc` is not.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = status.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or_default() * 4_096
+}
+
+/// Processor time of this thread.
+fn now() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Median and 99th percentile, in milliseconds.
+fn measure(mut run: impl FnMut()) -> (f64, f64) {
+    let mut times: Vec<Duration> = Vec::new();
+    for _ in 0..RUNS {
+        let start = now();
+        run();
+        times.push(now() - start);
+    }
+    times.sort_unstable();
+    let at = |percent: usize| times[(RUNS * percent / 100).min(RUNS - 1)].as_secs_f64() * 1e3;
+    (at(50), at(99))
+}
+
+fn report_searches(index: &Index) {
+    println!("\n{:>10} {:>10} {:>10} {:>9}  query (ms)", "p50", "p99", "last page", "matches");
+    for text in QUERIES {
+        let query = Query::parse(text).expect("it is one of ours");
+        let (median, slow) = measure(|| _ = index.search(&query, None, 100));
+        let late = name(index.len() as u64 * 9 / 10);
+        let (last, _) = measure(|| _ = index.search(&query, Some(&late), 100));
+        let matches = index.count(&query);
+        println!("{median:>10.3} {slow:>10.3} {last:>10.3} {matches:>9}  {text}");
+    }
+}
+
+fn report_aggregations(index: &Index) {
+    let query = Query::parse("connectivity.connected:true").expect("it is one of ours");
+    let print = |what: &str, (median, slow): (f64, f64)| {
+        println!("{median:>10.3} {slow:>10.3}  {what}");
+    };
+    println!("\n{:>10} {:>10}  aggregation over connected:true (ms)", "p50", "p99");
+    let line = "attributes.line";
+    print("statistics of attributes.line", measure(|| _ = index.statistics(&query, line)));
+    print("buckets of attributes.line", measure(|| _ = index.buckets(&query, line, 10)));
+    let time = "connectivity.timestamp";
+    print(
+        "percentiles of connectivity.timestamp",
+        measure(|| {
+            _ = index.percentiles(&query, time, &[50.0, 95.0, 99.0]);
+        }),
+    );
+    print("cardinality of thingName", measure(|| _ = index.cardinality(&query, "thingName")));
+}
+
+fn report_changes(index: &mut Index, things: u64) {
+    println!("\n{:>10}  changes a second", "rate");
+    let changes = 200_000;
+    let any = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % things;
+    let print = |what: &str, change: &mut dyn FnMut(u64)| {
+        let start = now();
+        (0..changes).for_each(change);
+        println!("{:>10.0}  {what}", changes as f64 / (now() - start).as_secs_f64());
+    };
+    print("connectivity", &mut |n| {
+        let connected = n % 2 == 0;
+        let timestamp_ms = 1_700_002_000_000 + n;
+        let state = Connectivity { connected, timestamp_ms, disconnect_reason: None };
+        index.set_connectivity(&name(any(n)), &state);
+    });
+    print("one attribute of three", &mut |n| {
+        let mut registry = document(any(n)).registry;
+        registry.attributes.insert("line".to_owned(), (n % 20).to_string());
+        index.set_registry(&name(any(n)), &registry);
+    });
+    let query = Query::parse(QUERIES[0]).expect("it is one of ours");
+    print("evaluations of one thing", &mut |n| _ = index.matches(&query, &name(any(n))));
+}
+
+fn main() {
+    let things = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    let mut index = Index::new(Kind::Things, [("attributes.line".to_owned(), FieldType::Number)]);
+    let before = resident();
+    let start = now();
+    (0..things).for_each(|n| index.upsert(&name(n), &document(n)));
+    let built = now() - start;
+    let bytes = resident().saturating_sub(before) as f64 / things as f64;
+    println!("{things} things built in {:.1} s, {bytes:.0} bytes each", built.as_secs_f64());
+    report_searches(&index);
+    report_aggregations(&index);
+    report_changes(&mut index, things);
+}

@@ -1,0 +1,30 @@
+//! The fleet index: AWS IoT's query language and aggregations over documents in memory.
+//!
+//! In: what is known of a thing ([`Registry`], [`Connectivity`], [`Shadow`]) or of a thing group
+//! ([`Group`]), whenever it changes; queries as text ([`Query::parse`]). Out: names in their order,
+//! page by page, and figures over the documents that match. Not here: reading from stores, the clock,
+//! locks (whoever shares an [`Index`] locks it), the documents themselves: an answer is put together
+//! from the registry and the shadows, by name.
+//!
+//! Reading order: `document` (a thing becomes fields with values), `value` (how values compare), `set`
+//! and `sorted` (what the index is made of), `index` (how it changes), `query` (the language), `search`
+//! (which documents match), `aggregate` (figures over them).
+//!
+//! Source: AWS IoT developer guide, "Fleet indexing", "Query syntax", "Querying for aggregate data".
+
+mod aggregate;
+mod document;
+mod index;
+mod query;
+mod search;
+mod set;
+mod sorted;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use aggregate::{Aggregation, AggregationError, Bucket, Buckets, FieldType, Kind, Statistics};
+pub use document::{Connectivity, Document, Group, Registry, Shadow};
+pub use index::Index;
+pub use query::{LENGTH_MAX, NESTING_MAX, Query, QueryError, Reason, TERMS_MAX};
+pub use search::Page;

@@ -1,0 +1,301 @@
+//! Which documents match a query.
+//!
+//! A query is planned against the fields that there are, then each of its terms becomes the bits of its
+//! documents, and operators combine bits. Where one part of a conjunction has few documents, these are
+//! looked at one by one instead, so that a broad part costs nothing.
+
+use crate::document::{canonical, is_searched_without_field};
+use crate::index::{Field, FieldId, Index, TermId};
+use crate::query::{Node, Query, Range, Test};
+use crate::set::{Bits, DocId};
+use crate::sorted::Sorted;
+use crate::value::{Key, may_be_number};
+use std::ops::Bound;
+use std::ops::ControlFlow::{self, Break, Continue};
+
+/// Documents up to which a result is sorted, instead of walking along all names.
+const SORTED_MAX: usize = 1_000;
+
+/// Terms that are looked at to estimate a part of a query; one with more is as good as everything.
+const ESTIMATED_TERMS: usize = 1_000;
+
+/// What it costs to look at a document, in documents that are added to bits.
+const LOOK_COST: usize = 50;
+
+/// A part of a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In their order, by bytes.
+    pub names: Vec<String>,
+    /// What to hand in as `after` to get the next page; `None` when this is the last.
+    pub next: Option<String>,
+}
+
+/// A query in terms of the fields of an index, good until the index changes.
+#[derive(Debug)]
+enum Plan<'q> {
+    All,
+    Term(PlannedTerm<'q>),
+    And(Vec<Plan<'q>>),
+    Or(Vec<Plan<'q>>),
+    Not(Box<Plan<'q>>),
+}
+
+#[derive(Debug)]
+struct PlannedTerm<'q> {
+    /// In ascending order.
+    fields: Vec<FieldId>,
+    test: &'q Test,
+}
+
+impl Index {
+    /// The first `limit` documents that match and whose names come after `after`. A later page costs as
+    /// much as the first. Changes between two pages show in the later one.
+    pub fn search(&self, query: &Query, after: Option<&str>, limit: usize) -> Page {
+        let matched = self.matched(query);
+        let name = |id: DocId| &*self.documents.get(id).name;
+        let is_before = |id: DocId| after.is_some_and(|after| name(id) <= after);
+        // One more tells whether there is another page.
+        let wanted = limit.saturating_add(1);
+        let mut found: Vec<DocId> = if matched.count() <= SORTED_MAX {
+            let mut found: Vec<DocId> = matched.iter().filter(|id| !is_before(*id)).collect();
+            found.sort_unstable_by_key(|id| name(*id));
+            found
+        } else {
+            let behind = self.names.iter_from(is_before);
+            behind.filter(|id| matched.contains(*id)).take(wanted).collect()
+        };
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let names: Vec<String> = found.into_iter().map(|id| name(id).to_owned()).collect();
+        Page { next: names.last().filter(|_| has_more).cloned(), names }
+    }
+
+    /// How many documents match.
+    pub fn count(&self, query: &Query) -> usize {
+        self.matched(query).count()
+    }
+
+    /// True when the document is there and matches.
+    pub fn matches(&self, query: &Query, name: &str) -> bool {
+        self.document(name).is_some_and(|id| self.holds(&self.plan(&query.root), id))
+    }
+
+    pub(crate) fn matched(&self, query: &Query) -> Bits {
+        self.bits(&self.plan(&query.root))
+    }
+
+    fn plan<'q>(&self, node: &'q Node) -> Plan<'q> {
+        let all = |nodes: &'q [Node]| nodes.iter().map(|node| self.plan(node)).collect();
+        match node {
+            Node::All => Plan::All,
+            Node::And(nodes) => Plan::And(all(nodes)),
+            Node::Or(nodes) => Plan::Or(all(nodes)),
+            Node::Not(node) => Plan::Not(Box::new(self.plan(node))),
+            Node::Term(term) => {
+                let fields = match &term.field {
+                    Some(field) => self.fields_of(canonical(field), &term.test),
+                    None => self.unnamed_fields(),
+                };
+                Plan::Term(PlannedTerm { fields, test: &term.test })
+            }
+        }
+    }
+
+    /// The field, and for `field:*` those below it: `shadow.name.config:*` finds who has that shadow.
+    fn fields_of(&self, name: &str, test: &Test) -> Vec<FieldId> {
+        let mut fields: Vec<FieldId> = self.field_ids.get(name).copied().into_iter().collect();
+        if *test == Test::Exists {
+            let base = format!("{name}.");
+            let from = (Bound::Included(base.as_str()), Bound::Unbounded);
+            let behind = self.field_ids.range::<str, _>(from);
+            let below = behind.take_while(|(name, _)| name.starts_with(&base));
+            fields.extend(below.map(|(_, id)| *id));
+        }
+        fields.sort_unstable();
+        fields
+    }
+
+    fn unnamed_fields(&self) -> Vec<FieldId> {
+        let searched = self.field_ids.iter().filter(|(name, _)| is_searched_without_field(name));
+        let mut fields: Vec<FieldId> = searched.map(|(_, id)| *id).collect();
+        fields.sort_unstable();
+        fields
+    }
+
+    /// Looks at one document.
+    fn holds(&self, plan: &Plan<'_>, id: DocId) -> bool {
+        match plan {
+            Plan::All => true,
+            Plan::And(plans) => plans.iter().all(|plan| self.holds(plan, id)),
+            Plan::Or(plans) => plans.iter().any(|plan| self.holds(plan, id)),
+            Plan::Not(plan) => !self.holds(plan, id),
+            Plan::Term(term) => self.term_holds(term, id),
+        }
+    }
+
+    fn term_holds(&self, planned: &PlannedTerm<'_>, id: DocId) -> bool {
+        self.documents.get(id).terms.iter().any(|term| {
+            let term = self.terms.get(*term);
+            !term.is_word
+                && planned.fields.binary_search(&term.field).is_ok()
+                && planned.test.matches(&term.value)
+        })
+    }
+
+    /// The documents that match.
+    fn bits(&self, plan: &Plan<'_>) -> Bits {
+        match plan {
+            Plan::All => self.all.clone(),
+            Plan::And(plans) => self.common(plans),
+            Plan::Or(plans) => {
+                let mut bits = Bits::default();
+                plans.iter().for_each(|plan| bits.union(&self.bits(plan)));
+                bits
+            }
+            Plan::Not(plan) => {
+                let mut bits = self.all.clone();
+                bits.subtract(&self.bits(plan));
+                bits
+            }
+            Plan::Term(term) => {
+                let mut bits = Bits::default();
+                _ = self.each_value(term, &mut |id| {
+                    self.terms.get(id).documents.add_to(&mut bits);
+                    Continue(())
+                });
+                // The index finds the first of several words; whether the others follow, the document says.
+                if matches!(term.test, Test::Words(words) if words.are_several()) {
+                    bits.retain(|id| self.term_holds(term, id));
+                }
+                bits
+            }
+        }
+    }
+
+    fn common(&self, plans: &[Plan<'_>]) -> Bits {
+        let mut parts: Vec<(usize, &Plan<'_>)> =
+            plans.iter().map(|plan| (self.estimate(plan), plan)).collect();
+        parts.sort_by_key(|(estimate, _)| *estimate);
+        let Some(((fewest, first), rest)) = parts.split_first() else { return self.all.clone() };
+        let mut bits = self.bits(first);
+        let rest_cost: usize = rest.iter().map(|(estimate, _)| estimate).sum();
+        if fewest * LOOK_COST < rest_cost {
+            bits.retain(|id| rest.iter().all(|(_, plan)| self.holds(plan, id)));
+        } else {
+            rest.iter().for_each(|(_, plan)| bits.intersect(&self.bits(plan)));
+        }
+        bits
+    }
+
+    /// About how many documents match; never fewer than do, unless it is a negation.
+    fn estimate(&self, plan: &Plan<'_>) -> usize {
+        let all = self.documents.len();
+        match plan {
+            Plan::All => all,
+            Plan::And(plans) => plans.iter().map(|plan| self.estimate(plan)).min().unwrap_or(all),
+            Plan::Or(plans) => plans.iter().map(|plan| self.estimate(plan)).sum(),
+            Plan::Not(plan) => all.saturating_sub(self.estimate(plan)),
+            Plan::Term(term) => {
+                let (mut documents, mut terms) = (0, 0);
+                let counted = self.each_value(term, &mut |id| {
+                    documents += self.terms.get(id).documents.len();
+                    terms += 1;
+                    if terms > ESTIMATED_TERMS { Break(()) } else { Continue(()) }
+                });
+                if counted.is_break() { all } else { documents }
+            }
+        }
+    }
+
+    /// The terms of the index that a term of a query matches; of several words, those with the first.
+    fn each_value(
+        &self,
+        planned: &PlannedTerm<'_>,
+        each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for field in &planned.fields {
+            let field = self.fields.get(*field);
+            match planned.test {
+                Test::Exists => field.values.iter().try_for_each(&mut *each)?,
+                Test::Words(words) => {
+                    let text = words.text.as_str();
+                    let found = [
+                        self.find(&field.values, Key::of_text(text)),
+                        words.number.and_then(|_| {
+                            self.find(&field.values, Key { number: words.number, text: "" })
+                        }),
+                        text.split_whitespace()
+                            .next()
+                            .and_then(|word| self.find(&field.words, Key::of_text(word))),
+                    ];
+                    found.into_iter().flatten().try_for_each(&mut *each)?;
+                }
+                Test::Pattern(pattern) => {
+                    let end = |text: &str| text.starts_with(&pattern.prefix);
+                    let test = planned.test;
+                    self.each_text(&field.values, &pattern.prefix, test, end, each)?;
+                    self.each_text(&field.words, &pattern.prefix, test, end, each)?;
+                }
+                Test::Numbers(range) => self.each_number(field, range, planned.test, each)?,
+                Test::Texts(range) => {
+                    let low = range.low.as_ref().map_or("", |(low, _)| low);
+                    let high = range.high.as_ref().map(|(high, _)| high.as_str());
+                    let is_inside = |text: &str| high.is_none_or(|high| text <= high);
+                    self.each_text(&field.values, low, planned.test, is_inside, each)?;
+                }
+            }
+        }
+        Continue(())
+    }
+
+    fn find(&self, list: &Sorted, key: Key<'_>) -> Option<TermId> {
+        let compare = |id| self.terms.get(id).value.key().cmp(&key);
+        list.iter_from(|id| compare(id).is_lt()).next().filter(|id| compare(*id).is_eq())
+    }
+
+    fn each_number(
+        &self,
+        field: &Field,
+        range: &Range<f64>,
+        test: &Test,
+        each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let low = range.low.map_or(f64::NEG_INFINITY, |(low, _)| low);
+        let high = range.high.map_or(f64::INFINITY, |(high, _)| high);
+        let value = |id| &self.terms.get(id).value;
+        let number = |id| value(id).number();
+        field
+            .values
+            .iter_from(|id| number(id).is_some_and(|number| number < low))
+            .take_while(|id| number(*id).is_some_and(|number| number <= high))
+            .filter(|id| test.matches(value(*id)))
+            .try_for_each(each)
+    }
+
+    /// Values from `low` on, as text, as long as they are inside, that pass the test.
+    ///
+    /// Numeric values are not in the order of their text: all of them are tried, if the text of one can be
+    /// `low` or more at all.
+    fn each_text(
+        &self,
+        list: &Sorted,
+        low: &str,
+        test: &Test,
+        is_inside: impl Fn(&str) -> bool,
+        each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let value = |id| &self.terms.get(id).value;
+        if may_be_number(low) {
+            list.iter()
+                .take_while(|id| value(*id).number().is_some())
+                .filter(|id| test.matches(value(*id)))
+                .try_for_each(&mut *each)?;
+        }
+        let from = Key { number: None, text: low };
+        list.iter_from(|id| value(id).key().cmp(&from).is_lt())
+            .take_while(|id| is_inside(&value(*id).as_text()))
+            .filter(|id| test.matches(value(*id)))
+            .try_for_each(each)
+    }
+}

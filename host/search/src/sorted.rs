@@ -1,0 +1,108 @@
+//! An ordered list of ids, for millions of them: four bytes each, in pieces that are cheap to change.
+//!
+//! The order is the caller's, who knows what an id stands for: each call brings `is_before`, true for
+//! the ids in front of the wanted position. A `BTreeMap` would have to hold what it compares.
+
+/// Longest piece; 512 x 4 bytes = 2 KiB to move at most.
+const PIECE_MAX: usize = 512;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sorted {
+    /// None of them is empty.
+    pieces: Vec<Vec<u32>>,
+}
+
+impl Sorted {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.pieces.iter().flatten().copied()
+    }
+
+    /// From the first id that is not before.
+    pub(crate) fn iter_from(
+        &self,
+        is_before: impl Fn(u32) -> bool,
+    ) -> impl Iterator<Item = u32> + '_ {
+        let (piece, at) = self.seek(is_before);
+        let rest = self.pieces.get(piece..).unwrap_or_default();
+        rest.iter().flatten().skip(at).copied()
+    }
+
+    pub(crate) fn insert(&mut self, id: u32, is_before: impl Fn(u32) -> bool) {
+        let (mut at_piece, mut at) = self.seek(is_before);
+        // Behind everything: pieces that are filled in order stay full.
+        if at_piece == self.pieces.len() {
+            match self.pieces.last_mut() {
+                Some(last) if last.len() < PIECE_MAX => last.push(id),
+                _ => self.pieces.push(vec![id]),
+            }
+            return;
+        }
+        if self.pieces[at_piece].len() == PIECE_MAX {
+            let half = self.pieces[at_piece].split_off(PIECE_MAX / 2);
+            self.pieces.insert(at_piece + 1, half);
+            if at > PIECE_MAX / 2 {
+                (at_piece, at) = (at_piece + 1, at - PIECE_MAX / 2);
+            }
+        }
+        self.pieces[at_piece].insert(at, id);
+    }
+
+    /// Removes the first id that is not before; the caller knows that it is the one.
+    pub(crate) fn remove(&mut self, is_before: impl Fn(u32) -> bool) -> Option<u32> {
+        let (at_piece, at) = self.seek(is_before);
+        let piece = self.pieces.get_mut(at_piece)?;
+        let id = piece.remove(at);
+        if piece.is_empty() {
+            self.pieces.remove(at_piece);
+        }
+        Some(id)
+    }
+
+    /// Piece and place in it of the first id that is not before.
+    fn seek(&self, is_before: impl Fn(u32) -> bool) -> (usize, usize) {
+        let ends_before = |piece: &Vec<u32>| piece.last().is_some_and(|last| is_before(*last));
+        let at = self.pieces.partition_point(ends_before);
+        let piece = self.pieces.get(at).map_or(&[][..], Vec::as_slice);
+        (at, piece.partition_point(|id| is_before(*id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn it_agrees_with_a_set() {
+        let mut sorted = Sorted::default();
+        let mut model = BTreeSet::new();
+        let mut state = 1_u32;
+        for step in 0..20_000_u32 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let id = (state >> 16) % 5_000;
+            // It grows, then shrinks to nothing.
+            if model.contains(&id) {
+                if step > 10_000 || state & 0x100 == 0 {
+                    model.remove(&id);
+                    assert_eq!(sorted.remove(|other| other < id), Some(id));
+                }
+            } else if step < 10_000 {
+                model.insert(id);
+                sorted.insert(id, |other| other < id);
+            }
+            if step % 500 == 0 {
+                assert!(sorted.iter().eq(model.iter().copied()));
+                assert!(sorted.iter_from(|other| other < id).eq(model.range(id..).copied()));
+                assert!(sorted.pieces.iter().all(|piece| (1..=PIECE_MAX).contains(&piece.len())));
+            }
+        }
+        for id in model {
+            assert_eq!(sorted.remove(|other| other < id), Some(id));
+        }
+        assert!(sorted.is_empty() && sorted.remove(|_| false).is_none());
+    }
+}
