@@ -4,18 +4,18 @@
 //! another type are ignored, as on AWS. All figures are exact, percentiles and cardinality too.
 
 use crate::document::canonical;
-use crate::index::Index;
+use crate::index::{Index, Term};
 use crate::query::Query;
 use crate::set::Bits;
 use crate::value::Value;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 /// The type of a field in aggregations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldType {
-    /// Numbers, and text that reads as one.
+    /// Numbers, and text that reads as one: attributes are text.
     Number,
-    /// Every value.
+    /// Text, also if it reads as a number.
     String,
     /// `true` and `false`; they count as 1 and 0.
     Boolean,
@@ -124,7 +124,7 @@ pub struct Aggregation {
 pub struct Buckets {
     /// Documents that match the query, with a value or without.
     pub total_count: u64,
-    /// The largest first, equal ones in the order of their keys.
+    /// The largest first, equal ones in the order of their values.
     pub buckets: Vec<Bucket>,
 }
 
@@ -146,7 +146,7 @@ impl Index {
         let field_type = self.type_of(field)?;
         let matched = self.matched(query);
         let mut documents = Bits::default();
-        self.each_of(field, field_type, &mut |_, postings| postings.add_to(&mut documents));
+        self.terms_of(field, field_type).for_each(|term| term.documents.add_to(&mut documents));
         documents.intersect(&matched);
         let numbers = figures(&self.numbers(field, field_type, &matched));
         Ok(Statistics { count: documents.count() as u64, numbers })
@@ -158,13 +158,7 @@ impl Index {
     /// [`AggregationError::UnknownField`].
     pub fn cardinality(&self, query: &Query, field: &str) -> Result<u64, AggregationError> {
         let field_type = self.type_of(field)?;
-        if field_type == FieldType::String {
-            return Ok(self.counts(field, field_type, &self.matched(query)).len() as u64);
-        }
-        // 1, "1" and "1.0" are one number, and neighbours in the order.
-        let mut numbers = self.numbers(field, field_type, &self.matched(query));
-        numbers.dedup_by_key(|(number, _)| *number);
-        Ok(numbers.len() as u64)
+        Ok(self.counts(field, field_type, &self.matched(query)).len() as u64)
     }
 
     /// GetPercentiles: for each percentage the value that so many of the values do not exceed, between
@@ -202,10 +196,18 @@ impl Index {
     ) -> Result<Buckets, AggregationError> {
         let field_type = self.type_of(field)?;
         let matched = self.matched(query);
-        let mut counts: Vec<_> = self.counts(field, field_type, &matched).into_iter().collect();
-        counts.sort_by(|(a_key, a), (b_key, b)| b.cmp(a).then_with(|| a_key.cmp(b_key)));
-        counts.truncate(buckets_max);
-        let buckets = counts.into_iter().map(|(key, count)| Bucket { key, count }).collect();
+        let mut counts = self.counts(field, field_type, &matched);
+        // Stable: equal ones stay in the order of their values.
+        counts.sort_by_key(|(_, count)| Reverse(*count));
+        let bucket = |(value, count): &(&Value, u64)| Bucket {
+            key: match (field_type, value.number()) {
+                // However it was written.
+                (FieldType::Number, Some(number)) => number.to_string(),
+                _ => value.as_text().into_owned(),
+            },
+            count: *count,
+        };
+        let buckets = counts.iter().take(buckets_max).map(bucket).collect();
         Ok(Buckets { total_count: matched.count() as u64, buckets })
     }
 
@@ -224,49 +226,39 @@ impl Index {
             .ok_or_else(|| AggregationError::UnknownField { field: field.to_owned() })
     }
 
-    /// The values of a field that are of its type, in their order.
-    fn each_of(
-        &self,
-        field: &str,
-        field_type: FieldType,
-        each: &mut dyn FnMut(&Value, &crate::set::Postings),
-    ) {
-        let Some(id) = self.field_ids.get(canonical(field)) else { return };
-        for term in self.fields.get(*id).values.iter() {
-            let term = self.terms.get(term);
-            if field_type == FieldType::String || number(&term.value, field_type).is_some() {
-                each(&term.value, &term.documents);
+    /// The terms of a field whose values are of its type, in the order of the values.
+    fn terms_of(&self, field: &str, field_type: FieldType) -> impl Iterator<Item = &Term> {
+        let field = self.field_ids.get(canonical(field)).map(|id| self.fields.get(*id));
+        let terms = field.into_iter().flat_map(|field| field.values.iter());
+        terms.map(|id| self.terms.get(id)).filter(move |term| match field_type {
+            FieldType::String => matches!(term.value, Value::Text(_)),
+            field_type => number(&term.value, field_type).is_some(),
+        })
+    }
+
+    /// Different values in their order, and how many of the documents have each. 1, "1" and "1.0" are one
+    /// number, and neighbours in the order.
+    fn counts(&self, field: &str, field_type: FieldType, matched: &Bits) -> Vec<(&Value, u64)> {
+        let mut counts: Vec<(&Value, u64)> = Vec::new();
+        for term in self.terms_of(field, field_type) {
+            let count = term.documents.count_in(matched) as u64;
+            match counts.last_mut() {
+                _ if count == 0 => {}
+                Some((value, total))
+                    if field_type == FieldType::Number && value.number() == term.value.number() =>
+                {
+                    *total += count;
+                }
+                _ => counts.push((&term.value, count)),
             }
         }
-    }
-
-    /// Numbers in ascending order, and how many documents have each.
-    fn numbers(&self, field: &str, field_type: FieldType, matched: &Bits) -> Vec<(f64, u64)> {
-        let mut numbers = Vec::new();
-        self.each_of(field, field_type, &mut |value, postings| {
-            let count = postings.count_in(matched) as u64;
-            if count > 0 {
-                numbers.extend(number(value, field_type).map(|number| (number, count)));
-            }
-        });
-        numbers
-    }
-
-    /// Values as text, and how many documents have each.
-    fn counts(&self, field: &str, field_type: FieldType, matched: &Bits) -> BTreeMap<String, u64> {
-        let mut counts = BTreeMap::new();
-        self.each_of(field, field_type, &mut |value, postings| {
-            let count = postings.count_in(matched) as u64;
-            if count > 0 {
-                let key = match number(value, field_type) {
-                    // However it was written.
-                    Some(number) if field_type == FieldType::Number => number.to_string(),
-                    _ => value.as_text().into_owned(),
-                };
-                *counts.entry(key).or_default() += count;
-            }
-        });
         counts
+    }
+
+    /// Numbers in ascending order, and how many of the documents have each.
+    fn numbers(&self, field: &str, field_type: FieldType, matched: &Bits) -> Vec<(f64, u64)> {
+        let counts = self.counts(field, field_type, matched).into_iter();
+        counts.filter_map(|(value, count)| Some((number(value, field_type)?, count))).collect()
     }
 }
 

@@ -25,7 +25,6 @@ mod pattern;
 
 use crate::value::{Value, fold, parse_number};
 pub(crate) use pattern::Pattern;
-use std::cmp::Ordering;
 
 /// Longest query in bytes.
 pub const LENGTH_MAX: usize = 1_000;
@@ -197,12 +196,9 @@ impl Test {
                         && text.split_whitespace().any(|word| pattern.matches(word))
             }
             (Self::Numbers(range), value) => {
-                value.number().is_some_and(|number| range.contains(|bound| number.total_cmp(bound)))
+                value.number().is_some_and(|number| range.contains(&number))
             }
-            (Self::Texts(range), value) => {
-                let text = value.as_text();
-                range.contains(|bound| text.as_ref().cmp(bound.as_str()))
-            }
+            (Self::Texts(range), value) => range.contains(&value.as_text().into_owned()),
         }
     }
 }
@@ -226,15 +222,16 @@ impl Words {
     }
 }
 
-impl<T> Range<T> {
-    /// `compare` compares the value with a bound.
-    fn contains(&self, compare: impl Fn(&T) -> Ordering) -> bool {
-        let is_above = self.low.as_ref().is_none_or(|(low, inclusive)| {
-            compare(low) == Ordering::Greater || *inclusive && compare(low) == Ordering::Equal
-        });
-        is_above
-            && self.high.as_ref().is_none_or(|(high, inclusive)| {
-                compare(high) == Ordering::Less || *inclusive && compare(high) == Ordering::Equal
-            })
+impl<T: PartialOrd> Range<T> {
+    pub(crate) fn is_below(&self, value: &T) -> bool {
+        self.low.as_ref().is_some_and(|(low, is_in)| value < low || !is_in && value == low)
+    }
+
+    pub(crate) fn is_above(&self, value: &T) -> bool {
+        self.high.as_ref().is_some_and(|(high, is_in)| value > high || !is_in && value == high)
+    }
+
+    fn contains(&self, value: &T) -> bool {
+        !self.is_below(value) && !self.is_above(value)
     }
 }

@@ -6,10 +6,10 @@
 
 use crate::document::{canonical, is_searched_without_field};
 use crate::index::{Field, FieldId, Index, TermId};
-use crate::query::{Node, Query, Range, Test};
+use crate::query::{Node, Pattern, Query, Range, Test};
 use crate::set::{Bits, DocId};
 use crate::sorted::Sorted;
-use crate::value::{Key, may_be_number};
+use crate::value::{Key, Value, may_be_number};
 use std::ops::Bound;
 use std::ops::ControlFlow::{self, Break, Continue};
 
@@ -232,18 +232,11 @@ impl Index {
                     found.into_iter().flatten().try_for_each(&mut *each)?;
                 }
                 Test::Pattern(pattern) => {
-                    let end = |text: &str| text.starts_with(&pattern.prefix);
-                    let test = planned.test;
-                    self.each_text(&field.values, &pattern.prefix, test, end, each)?;
-                    self.each_text(&field.words, &pattern.prefix, test, end, each)?;
+                    self.each_match(&field.values, pattern, each)?;
+                    self.each_match(&field.words, pattern, each)?;
                 }
-                Test::Numbers(range) => self.each_number(field, range, planned.test, each)?,
-                Test::Texts(range) => {
-                    let low = range.low.as_ref().map_or("", |(low, _)| low);
-                    let high = range.high.as_ref().map(|(high, _)| high.as_str());
-                    let is_inside = |text: &str| high.is_none_or(|high| text <= high);
-                    self.each_text(&field.values, low, planned.test, is_inside, each)?;
-                }
+                Test::Numbers(range) => self.each_number(field, range, each)?,
+                Test::Texts(range) => self.each_text(field, range, planned.test, each)?,
             }
         }
         Continue(())
@@ -258,44 +251,66 @@ impl Index {
         &self,
         field: &Field,
         range: &Range<f64>,
+        each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let number = |id| self.terms.get(id).value.number();
+        let is_before = |id| number(id).is_some_and(|number| range.is_below(&number));
+        let is_not_behind = |id| number(id).is_some_and(|number| !range.is_above(&number));
+        field.values.range(is_before, is_not_behind).try_for_each(each)
+    }
+
+    fn each_text(
+        &self,
+        field: &Field,
+        range: &Range<String>,
         test: &Test,
         each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let low = range.low.map_or(f64::NEG_INFINITY, |(low, _)| low);
-        let high = range.high.map_or(f64::INFINITY, |(high, _)| high);
         let value = |id| &self.terms.get(id).value;
-        let number = |id| value(id).number();
-        field
-            .values
-            .iter_from(|id| number(id).is_some_and(|number| number < low))
-            .take_while(|id| number(*id).is_some_and(|number| number <= high))
-            .filter(|id| test.matches(value(*id)))
-            .try_for_each(each)
+        let low = range.low.as_ref().map_or("", |(low, _)| low);
+        self.each_numeric(&field.values, low, &|value| test.matches(value), each)?;
+        let is_numeric = |id| value(id).number().is_some();
+        let text = |id| value(id).as_text().into_owned();
+        let is_before = |id| is_numeric(id) || range.is_below(&text(id));
+        let is_not_behind = |id| is_numeric(id) || !range.is_above(&text(id));
+        field.values.range(is_before, is_not_behind).try_for_each(each)
     }
 
-    /// Values from `low` on, as text, as long as they are inside, that pass the test.
-    ///
-    /// Numeric values are not in the order of their text: all of them are tried, if the text of one can be
-    /// `low` or more at all.
-    fn each_text(
+    fn each_match(
+        &self,
+        list: &Sorted,
+        pattern: &Pattern,
+        each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let value = |id| &self.terms.get(id).value;
+        let matches = |value: &Value| pattern.matches(&value.as_text());
+        let prefix = pattern.prefix.as_str();
+        self.each_numeric(list, prefix, &matches, each)?;
+        let from = Key { number: None, text: prefix };
+        let is_before = |id| value(id).key().cmp(&from).is_lt();
+        let is_not_behind = |id| is_before(id) || value(id).as_text().starts_with(prefix);
+        let mut found = list.range(is_before, is_not_behind);
+        if pattern.is_prefix() {
+            found.try_for_each(each)
+        } else {
+            found.filter(|id| matches(value(*id))).try_for_each(each)
+        }
+    }
+
+    /// The numeric values that pass a test of their text. They are not in the order of their text: all are
+    /// tried, if the text of one can be `low` or more at all.
+    fn each_numeric(
         &self,
         list: &Sorted,
         low: &str,
-        test: &Test,
-        is_inside: impl Fn(&str) -> bool,
+        test: &dyn Fn(&Value) -> bool,
         each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let value = |id| &self.terms.get(id).value;
-        if may_be_number(low) {
-            list.iter()
-                .take_while(|id| value(*id).number().is_some())
-                .filter(|id| test.matches(value(*id)))
-                .try_for_each(&mut *each)?;
+        if !may_be_number(low) {
+            return Continue(());
         }
-        let from = Key { number: None, text: low };
-        list.iter_from(|id| value(id).key().cmp(&from).is_lt())
-            .take_while(|id| is_inside(&value(*id).as_text()))
-            .filter(|id| test.matches(value(*id)))
-            .try_for_each(each)
+        let value = |id| &self.terms.get(id).value;
+        let numeric = list.iter().take_while(|id| value(*id).number().is_some());
+        numeric.filter(|id| test(value(*id))).try_for_each(each)
     }
 }

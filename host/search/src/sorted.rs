@@ -31,6 +31,24 @@ impl Sorted {
         rest.iter().flatten().skip(at).copied()
     }
 
+    /// From the first id that is not before to the last that is not behind. What an id stands for is only
+    /// looked at to find the ends.
+    pub(crate) fn range(
+        &self,
+        is_before: impl Fn(u32) -> bool,
+        is_not_behind: impl Fn(u32) -> bool,
+    ) -> impl Iterator<Item = u32> + '_ {
+        let (first, from) = self.seek(is_before);
+        let (last, to) = self.seek(is_not_behind);
+        let pieces = self.pieces.iter().enumerate().take(last + 1).skip(first);
+        pieces.flat_map(move |(at, piece)| {
+            let from = if at == first { from } else { 0 };
+            let to = if at == last { to } else { piece.len() };
+            // Ends that are the wrong way round hold nothing.
+            piece.get(from..to).unwrap_or_default().iter().copied()
+        })
+    }
+
     pub(crate) fn insert(&mut self, id: u32, is_before: impl Fn(u32) -> bool) {
         let (mut at_piece, mut at) = self.seek(is_before);
         // Behind everything: pieces that are filled in order stay full.
@@ -65,6 +83,10 @@ impl Sorted {
     /// Piece and place in it of the first id that is not before.
     fn seek(&self, is_before: impl Fn(u32) -> bool) -> (usize, usize) {
         let ends_before = |piece: &Vec<u32>| piece.last().is_some_and(|last| is_before(*last));
+        // What comes in order goes behind everything, without a search.
+        if self.pieces.last().is_none_or(ends_before) {
+            return (self.pieces.len(), 0);
+        }
         let at = self.pieces.partition_point(ends_before);
         let piece = self.pieces.get(at).map_or(&[][..], Vec::as_slice);
         (at, piece.partition_point(|id| is_before(*id)))
@@ -97,6 +119,10 @@ mod tests {
             if step % 500 == 0 {
                 assert!(sorted.iter().eq(model.iter().copied()));
                 assert!(sorted.iter_from(|other| other < id).eq(model.range(id..).copied()));
+                let ends = (id, id.wrapping_mul(7) % 5_000);
+                let range = sorted.range(|other| other < ends.0, |other| other <= ends.1);
+                let expected = model.iter().filter(|id| (ends.0..=ends.1).contains(id));
+                assert!(range.eq(expected.copied()));
                 assert!(sorted.pieces.iter().all(|piece| (1..=PIECE_MAX).contains(&piece.len())));
             }
         }

@@ -17,23 +17,38 @@ pub(crate) enum Piece {
 pub(crate) struct Pattern {
     /// What stands in front of the first wildcard, folded.
     pub(crate) prefix: String,
+    /// From the first wildcard to the last.
     rest: Vec<Piece>,
+    /// What stands behind the last wildcard, folded: tried first, since most values fail there.
+    suffix: String,
 }
 
 impl Pattern {
     pub(crate) fn new(pieces: &[Piece]) -> Self {
-        let wildcard = pieces.iter().position(|piece| !matches!(piece, Piece::Char(_)));
-        let (front, rest) = pieces.split_at(wildcard.unwrap_or(pieces.len()));
+        let is_wildcard = |piece: &Piece| !matches!(piece, Piece::Char(_));
+        let first = pieces.iter().position(is_wildcard).unwrap_or(pieces.len());
+        let behind = pieces.iter().rposition(is_wildcard).map_or(pieces.len(), |last| last + 1);
         let folded = |piece: &Piece| match piece {
             Piece::Char(c) => c.to_lowercase().map(Piece::Char).collect(),
             piece => vec![*piece],
         };
-        Self { prefix: fold(&text_of(front)), rest: rest.iter().flat_map(folded).collect() }
+        Self {
+            prefix: fold(&text_of(&pieces[..first])),
+            rest: pieces[first..behind].iter().flat_map(folded).collect(),
+            suffix: fold(&text_of(&pieces[behind..])),
+        }
+    }
+
+    /// True when every text with the prefix matches.
+    pub(crate) fn is_prefix(&self) -> bool {
+        self.suffix.is_empty() && self.rest == [Piece::Any]
     }
 
     /// Only the last `*` is ever tried again: at most as many steps as pattern times text is long.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        let Some(mut text) = text.strip_prefix(self.prefix.as_str()) else { return false };
+        let inner = text.strip_prefix(self.prefix.as_str());
+        let inner = inner.and_then(|text| text.strip_suffix(self.suffix.as_str()));
+        let Some(mut text) = inner else { return false };
         let mut pieces = self.rest.as_slice();
         // Where to go on when the rest fails: behind the last star, and one character further.
         let mut retry: Option<(&[Piece], &str)> = None;
