@@ -162,7 +162,7 @@ impl Parser {
         Ok(node)
     }
 
-    /// `[low TO high]`, each bracket for itself round or square.
+    /// `[low TO high]`, each bracket square or curly for itself.
     fn range(&mut self) -> Result<Test, QueryError> {
         let start = self.at;
         let low_is_in = bracket(self.peek(), '[', '{');
