@@ -7,8 +7,7 @@
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gnomon_core::actions::definition::lambda_function;
-use gnomon_core::ids::{PluginName, ShadowName, ThingGroupName, ThingName};
+use gnomon_core::ids::{PluginName, ShadowName, ThingGroupName, ThingName, lambda_function};
 use gnomon_core::registry::{Registry, Thing};
 use gnomon_core::rules::functions::Functions;
 use gnomon_core::rules::sql::protobuf::Descriptor;

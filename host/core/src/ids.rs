@@ -143,6 +143,17 @@ name!(
     |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 );
 name!(
+    /// Name of a custom authorizer: 1..=128 of `[\w=,@-]`.
+    AuthorizerName, "authorizer name", 128, "[\\w=,@-]+",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '=' | ',' | '@' | '-')
+);
+name!(
+    /// Name of the query parameter or header that holds a client's token: 1..=128 of
+    /// `[a-zA-Z0-9_-]`.
+    TokenKeyName, "token key name", 128, "[a-zA-Z0-9_-]+",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+);
+name!(
     /// Name of a table of readings: 1..=64 of `[a-zA-Z0-9_]`; case does not matter to SQL.
     TableName, "table name", 64, "[a-zA-Z0-9_]+",
     |c| c.is_ascii_alphanumeric() || c == '_'
@@ -188,6 +199,18 @@ impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Name and qualifier of `arn:<partition>:lambda:<region>:<account>:function:NAME[:QUALIFIER]`.
+/// Where AWS has a function of the user's own, this host has the plugin NAME.
+pub fn lambda_function(arn: &str) -> Option<(&str, Option<&str>)> {
+    let mut parts = arn.split(':');
+    let [scheme, _partition, service, _region, _account, resource, name] =
+        std::array::from_fn(|_| parts.next());
+    let qualifier = parts.next();
+    let is_function =
+        (scheme, service, resource) == (Some("arn"), Some("lambda"), Some("function"));
+    Some((name.filter(|_| is_function && parts.next().is_none())?, qualifier))
 }
 
 /// Region and account that Gnomon puts into ARNs.

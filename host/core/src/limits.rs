@@ -112,6 +112,10 @@ pub struct Limits {
     pub policies_per_principal: u32,
     /// Versions of one policy; beyond them VersionsLimitExceededException.
     pub policy_versions: u32,
+    /// Custom authorizers; beyond them LimitExceededException.
+    pub authorizers: u32,
+    /// Custom authorizers that are ACTIVE; beyond them LimitExceededException.
+    pub active_authorizers: u32,
 }
 
 impl Limits {
@@ -207,6 +211,8 @@ impl Default for Limits {
             typed_thing_attributes: 50,
             policies_per_principal: 10,
             policy_versions: 5,
+            authorizers: 100,
+            active_authorizers: 32,
         }
     }
 }

@@ -5,15 +5,17 @@
 //! observes them ([`RegistryObserver`]). Everything is durable when a call returns. Not here: HTTP shapes (`gnomon-api`), making keys and signatures
 //! ([`Issuer`]), who is let in (`auth`).
 //!
-//! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`. A certificate's
-//! record is the truth about its attachments. The other direction is answered from small index
-//! keys (`policy-target/{policy}/{certificate}`, `thing-principal/{thing}/{certificate}`; for groups
-//! see `thing_group` and `group_policy`, for CAs `ca_certificate`), because
+//! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`,
+//! `authorizer/{name}`. A certificate's record is the truth about its attachments. The other
+//! direction is answered from small index keys (`policy-target/{policy}/{certificate}`,
+//! `thing-principal/{thing}/{certificate}`; for groups see `thing_group` and `group_policy`, for CAs
+//! `ca_certificate`), because
 //! the store has no transactions over several keys. Their invariant: an index key is written
 //! before the truth and removed after it, so that it may be there in vain but never be missing;
 //! readers ask the truth.
 
 mod attachment;
+mod authorizer;
 mod billing_group;
 mod ca_certificate;
 mod certificate;
@@ -45,6 +47,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
+pub use authorizer::{
+    AuthorizerDefinition, AuthorizerFunction, AuthorizerSettings, AuthorizerStatus,
+    AuthorizerUpdate, TOKEN_KEYS_MAX, TokenKeys,
+};
 pub use billing_group::BillingGroup;
 pub use ca_certificate::{CaCertificate, CaRegistration, CaUpdate, RegistrationConfig};
 pub use certificate::{Certificate, CertificateMode, CertificateStatus, IssuedKeys};
@@ -233,6 +239,7 @@ struct Shared {
     /// Changes of policies, which may concern everybody.
     common_generation: AtomicU64,
     generations: Box<[AtomicU64]>,
+    authorizers: authorizer::Known,
     changed: watch::Sender<()>,
     observers: observer::Observers,
 }
@@ -248,6 +255,7 @@ impl Registry {
             issuing: Semaphore::new(ISSUING_MAX),
             common_generation: AtomicU64::new(0),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
+            authorizers: authorizer::Known::default(),
             changed: watch::Sender::new(()),
             observers: observer::Observers::default(),
         }))

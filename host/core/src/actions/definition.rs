@@ -7,7 +7,7 @@
 
 use super::republish::Republish;
 use super::table::TableRow;
-use crate::ids::{NameError, PluginName};
+use crate::ids::{NameError, PluginName, lambda_function};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -181,17 +181,6 @@ fn table(body: &Value) -> Result<ActionDefinition, ActionDefinitionError> {
 fn only_members<'a>(body: &'a Value, known: &[&str]) -> Option<&'a Map<String, Value>> {
     let members = body.as_object()?;
     members.keys().all(|name| known.contains(&name.as_str())).then_some(members)
-}
-
-/// Name and qualifier of `arn:<partition>:lambda:<region>:<account>:function:NAME[:QUALIFIER]`.
-pub fn lambda_function(arn: &str) -> Option<(&str, Option<&str>)> {
-    let mut parts = arn.split(':');
-    let [scheme, _partition, service, _region, _account, resource, name] =
-        std::array::from_fn(|_| parts.next());
-    let qualifier = parts.next();
-    let is_function =
-        (scheme, service, resource) == (Some("arn"), Some("lambda"), Some("function"));
-    Some((name.filter(|_| is_function && parts.next().is_none())?, qualifier))
 }
 
 #[cfg(test)]

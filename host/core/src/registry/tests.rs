@@ -81,7 +81,7 @@ const ALL: PageRequest<'static> = PageRequest { limit: 250, after: None };
 
 /// The variant of the error, as AWS names the exception.
 #[track_caller]
-fn check_refused<T>(result: Result<T, RegistryError>, variant: &str, says: &str) {
+pub(crate) fn check_refused<T>(result: Result<T, RegistryError>, variant: &str, says: &str) {
     let Err(error) = result else { panic!("expected {variant}, got a success") };
     assert!(format!("{error:?}").starts_with(variant), "{error:?} is no {variant}");
     assert!(error.to_string().contains(says), "{error} does not say {says:?}");
