@@ -41,7 +41,7 @@ use gnomon_gateway::event_loop::EventLoops;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{ListenError, Listener, ListenerConfig, Protocol};
 use gnomon_gateway::timer::Wheel;
-use gnomon_pki::{Authority, AuthorityError};
+use gnomon_pki::{Authority, AuthorityError, TokenSignatures};
 use gnomon_store::{OpenError, Options, RedbStore};
 use gnomon_table::SqliteTables;
 use gnomon_wasm::{LoadError, Plugins, PublishError, Publisher};
@@ -576,7 +576,8 @@ async fn load_plugins(
     Ok(Arc::new(Plugins::load(config.plugins.clone(), data.path(), ports).await?))
 }
 
-/// Custom authorizers: every plugin that is one, by its name; and signed WebSocket URLs.
+/// What custom authorizers need beside the registry: every plugin that is one, by its name; who checks
+/// signatures of tokens; and signed WebSocket URLs.
 fn authenticator(
     config: &Config,
     world: &World,
@@ -586,6 +587,7 @@ fn authenticator(
 ) -> Result<Authenticator, StartError> {
     let mut authorizers = Authorizers {
         default: config.authorizers.default.as_deref().map(Into::into),
+        signatures: Some(Arc::new(TokenSignatures)),
         ..Default::default()
     };
     let region = world.account.region.clone();

@@ -131,13 +131,15 @@ pub enum ListenerProtocol {
     Api,
 }
 
-/// Custom authorizers.
+/// Plugins as custom authorizers, each under its own name. The registry has others
+/// (`create-authorizer`), which go before them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthorizersConfig {
-    /// Plugin that decides about clients without another credential.
+    /// Plugin that decides about clients without another credential, while the registry has no
+    /// default authorizer.
     pub default: Option<String>,
-    /// Query parameter of the user name, or HTTP header, that holds the token.
+    /// Query parameter of the user name, or HTTP header, that holds the token for these plugins.
     pub token_key_name: Option<String>,
     /// Authentication methods of MQTT 5.0 (4.12), and the plugin that decides about each.
     pub methods: BTreeMap<String, String>,

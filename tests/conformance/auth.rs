@@ -2,8 +2,9 @@
 
 use crate::client::Client;
 use crate::packets::{Connect, Message, client_id, topic};
-use crate::server::{self, PASSWORD, USER};
+use crate::server::{self, BRIEF, PASSWORD, USER};
 use crate::wire::{BOTH, Version, id, packet, reason, section, string};
+use std::time::Duration;
 
 /// 3.1.1: 3.1.2-19, 3.1.2-21, 3.1.3-1
 /// 5.0: 3.1.2-17, 3.1.2-19, 3.1.3-1
@@ -39,6 +40,29 @@ fn wrong_credentials_are_refused() {
             let allowed: &[u8] = if version == Version::V5 { &[0x86, 0x87] } else { &[4, 5] };
             assert!(allowed.contains(&reason), "{reason:#x}");
         }
+    }
+}
+
+/// 3.1.1: 3.8.4-5
+/// 5.0: 3.8.4-7, 4.13.2-1
+#[test]
+fn an_authorizer_is_asked_again_while_its_client_is_connected() {
+    if !server::is_gnomon() {
+        return;
+    }
+    for version in BOTH {
+        let mut client = Connect { username: Some(BRIEF), ..Connect::new(version) }.open();
+        let topic = topic();
+        client.subscribe(&topic, 0);
+        let refused = if version == Version::V5 { reason::NOT_AUTHORIZED } else { 0x80 };
+        // The broker looks at its clock once a second.
+        let mut tries = 0;
+        while client.try_subscribe(&topic, 0) != refused {
+            tries += 1;
+            assert!(tries < 50, "still with the first answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        client.ended(reason::NOT_AUTHORIZED);
     }
 }
 

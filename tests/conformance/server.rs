@@ -29,10 +29,11 @@ use gnomon_gateway::event_loop::EventLoops;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{Listener, ListenerConfig, Protocol};
 use gnomon_gateway::timer::Wheel;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,10 @@ const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
 pub const USER: &str = "tester";
 /// Its password.
 pub const PASSWORD: &str = "right";
+
+/// A user about whom the tests' authorizer is asked again after a second: the second time it gives
+/// him less, the third nothing.
+pub const BRIEF: &str = "brief";
 
 /// The method of enhanced authentication that the servers offer.
 pub const METHOD: &str = "TESTS";
@@ -175,11 +180,12 @@ async fn gateway(limits: &Limits) -> Arc<Shared> {
         limits: Arc::new(limits.clone()),
     });
     registry.create_policy(&PolicyName::parse("Tests").unwrap(), POLICY).await.unwrap();
-    let custom = CustomAuthorizer { authorizer: Arc::new(OneUser), token_key_name: None };
+    let custom = CustomAuthorizer { authorizer: Arc::new(Users::default()), token_key_name: None };
     let authorizers = Authorizers {
         by_name: [("users".into(), custom)].into(),
         default: Some("users".into()),
         by_method: [(METHOD.into(), Arc::new(Steps) as Arc<dyn EnhancedAuthorizer>)].into(),
+        signatures: None,
     };
 
     let journal = Box::new(MemoryJournal::open(&Default::default()));
@@ -236,13 +242,36 @@ async fn listen(protocol: Protocol, shared: &Shared, session: &Arc<Config>) -> S
     address
 }
 
-/// Knows [`USER`] by [`PASSWORD`], and by no password at all.
-struct OneUser;
+/// Knows [`USER`] by [`PASSWORD`], and by no password at all; and [`BRIEF`] for a while.
+#[derive(Default)]
+struct Users {
+    /// How often it was asked about a connection of the latter.
+    asked: Mutex<HashMap<u64, u32>>,
+}
+
+impl Users {
+    fn brief(&self, connection_id: u64) -> AuthorizerResponse {
+        let mut asked = self.asked.lock().unwrap();
+        let asked = asked.entry(connection_id).or_default();
+        *asked += 1;
+        let connect = POLICY.replace("iot:*", "iot:Connect");
+        let policy = if *asked == 1 { POLICY } else { &connect };
+        AuthorizerResponse {
+            is_authenticated: *asked < 3,
+            policy_documents: vec![policy.to_owned()],
+            refresh_after_s: 1,
+            ..known()
+        }
+    }
+}
 
 #[async_trait]
-impl Authorizer for OneUser {
+impl Authorizer for Users {
     async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String> {
         let credentials = &request.credentials;
+        if credentials.username.as_deref() == Some(BRIEF) {
+            return Ok(self.brief(credentials.connection_id));
+        }
         let is_user = credentials.username.as_deref() == Some(USER);
         let password = credentials.password.as_deref();
         let is_known = is_user && password.is_none_or(|it| it == PASSWORD.as_bytes());

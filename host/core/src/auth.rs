@@ -3,9 +3,12 @@
 //! In: what a connection presents ([`Credentials`]). Out: an [`Identity`] with its permissions,
 //! or a [`Refusal`]; [`Authenticator`] makes the one from the other.
 
+mod answers;
 mod authenticator;
+mod custom;
 pub(crate) mod distinguished_name;
 mod exchange;
+mod presented;
 
 use crate::ids::{ClientId, Principal, ThingName};
 use crate::policy::Permissions;
@@ -19,6 +22,7 @@ use std::time::Duration;
 pub use authenticator::{
     Admission, Authenticator, Authorizers, CustomAuthorizer, Rehearsal, SIGNATURES,
 };
+pub use custom::{AuthorizerTest, AuthorizerTestError, SignatureVerifier};
 pub use exchange::{CHALLENGES_MAX, Exchange, Progress, STATE_BYTES_MAX};
 
 /// Everything that a connection presents before it is accepted.
@@ -55,7 +59,8 @@ pub struct Credentials {
 pub struct Identity {
     /// `None` for anonymous clients.
     pub principal: Option<Principal>,
-    /// The thing whose name is the client id, when it is attached to the principal.
+    /// The thing whose name is the client id, when it is attached to the principal; or the one that a
+    /// custom authorizer names (`thing-name`).
     pub thing: Option<ThingName>,
     /// What it may do.
     pub permissions: Permissions,
@@ -103,9 +108,9 @@ pub struct AuthorizerResponse {
     pub policy_documents: Vec<String>,
     /// 0: never.
     pub disconnect_after_s: u32,
-    /// 0: never.
+    /// When the authorizer is asked again; 0: never.
     pub refresh_after_s: u32,
-    /// e.g. `thing-name`, `reason` (logged on a refusal).
+    /// `thing-name`: the thing of policy variables; `reason`: logged on a refusal.
     pub attributes: Vec<(String, String)>,
 }
 

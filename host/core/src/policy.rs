@@ -177,7 +177,7 @@ pub struct Context {
     /// `aws:SourceIp`.
     pub source_ip: Option<IpAddr>,
     /// `iot:Connection.Thing.*`: the thing whose name is the client id, when it is attached to
-    /// the principal.
+    /// the principal; or the one that a custom authorizer names.
     pub thing: Option<ThingContext>,
     /// `iot:Certificate.*`: values by the name behind that prefix, e.g. `Subject.CommonName`.
     pub certificate: BTreeMap<&'static str, Vec<String>>,

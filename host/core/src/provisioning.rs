@@ -13,9 +13,8 @@ mod just_in_time;
 mod service;
 mod template;
 
-use crate::actions::definition::lambda_function;
 use crate::auth::distinguished_name;
-use crate::ids::{CertificateId, ClientId, PluginName, TemplateName};
+use crate::ids::{CertificateId, ClientId, PluginName, TemplateName, lambda_function};
 use crate::registry::{
     Certificate, ProvisioningHook, ProvisioningTemplate, Registry, RegistryError,
 };

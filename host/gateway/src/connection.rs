@@ -390,6 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             QueueEvent::Tick => {
                 self.armed_until.take_if(|until| *until <= now.instant);
                 self.session.handle_timeout(now);
+                self.look_at_permissions();
             }
             QueueEvent::Durable(position) => self.session.handle_durable(position),
             QueueEvent::Deliveries => {
@@ -499,7 +500,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // Who waits for the rest of a packet keeps nothing else.
             buffers.output = Vec::new();
         }
-        if let (Some(client), Some(deadline)) = (&self.client, self.session.poll_timeout())
+        let deadlines = [self.session.poll_timeout(), self.standing.look_at()];
+        if let (Some(client), Some(deadline)) =
+            (&self.client, deadlines.into_iter().flatten().min())
             && self.armed_until.is_none_or(|until| deadline + WHEEL_STEP < until)
         {
             self.armed_until = Some(self.shared.wheel.arm(deadline, client.queue()));

@@ -1,7 +1,8 @@
 //! Gnomon's certificate authority.
 //!
 //! In: a folder. Out: the CA that devices trust (`ca.pem`), the server's certificate, and
-//! certificates for devices by the port [`gnomon_core::registry::Issuer`]. Not here: which
+//! certificates for devices by the port [`gnomon_core::registry::Issuer`]; and whether a token is
+//! signed ([`gnomon_core::auth::SignatureVerifier`]). Not here: which
 //! certificates are accepted (the registry knows each by its digest), TLS itself
 //! (`gnomon-gateway`).
 //!
@@ -16,6 +17,8 @@ mod authority;
 mod file;
 mod request;
 mod server;
+mod token;
 
 pub use authority::{Authority, AuthorityError};
 pub use server::ServerCertificate;
+pub use token::TokenSignatures;

@@ -2,45 +2,39 @@
 //!
 //! In: [`Credentials`]. Out: an [`Identity`] whose permissions already allow the connection, or a
 //! [`Refusal`] whose text is for the operator. Three ways, in this order:
-//! 1. a custom authorizer, when the client names one, or [`SIGNATURES`], when it opens a WebSocket
-//!    with a signed URL;
+//! 1. a custom authorizer (`custom`), when the client names one, or [`SIGNATURES`], when it opens a
+//!    WebSocket with a signed URL;
 //! 2. a client certificate, looked up in the registry by its SHA-256;
 //! 3. without either: the listener's policy for anonymous clients when no user name, password or
-//!    token is there, else the default authorizer.
+//!    token is there, else the default authorizer: the registry's, or the configuration's.
 //!
 //! Not here: the TLS handshake that proved the certificate's key (`gnomon-gateway`), signatures of
 //! REST calls (`gnomon-api`).
 
+use super::answers::Answers;
+use super::custom::{Chosen, SignatureVerifier};
 use super::distinguished_name;
-use super::{Authorizer, AuthorizerRequest, AuthorizerResponse, Credentials};
-use super::{EnhancedAuthorizer, Identity, Newcomers, Refusal};
-use crate::ids::{CertificateId, ClientId, PolicyName, Principal, ThingName};
+use super::presented::{self, parameter, presents_anything};
+use super::{Authorizer, Credentials, EnhancedAuthorizer, Identity, Newcomers, Refusal};
+use crate::ids::{
+    Account, AuthorizerName, CertificateId, ClientId, PolicyName, Principal, ThingName,
+};
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
 use crate::registry::{
     Certificate, CertificateStatus, Registry, RegistryError, Thing, certificate_id,
 };
 use crate::time::Clock;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, watch};
 
 /// How long a custom authorizer may take. Source: AWS IoT, "Custom authentication".
 pub(super) const AUTHORIZER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest time that a connection is let in for without being looked at again.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
-
-/// Policy documents of one answer. Source: AWS IoT, "Defining your Lambda function".
-const AUTHORIZER_POLICIES_MAX: usize = 10;
-
-/// Longest `principalId`.
-const PRINCIPAL_ID_BYTES_MAX: usize = 128;
-
-/// The query parameter of user name or URL, or HTTP header, by which a client names an authorizer.
-const AUTHORIZER_NAME: &str = "x-amz-customauthorizer-name";
 
 /// Name of the authorizer that takes upgrade requests with a signature of AWS's Signature Version 4
 /// in their query; no operator's authorizer has it, because of the colon.
@@ -49,8 +43,12 @@ pub const SIGNATURES: &str = "aws:sigv4";
 /// What every such query has.
 const SIGNATURE_ALGORITHM: &str = "X-Amz-Algorithm";
 
-/// A custom authorizer as the operator configured it. Tokens are not signed yet
-/// (`signingDisabled`).
+/// Connected clients that authorizers are asked about anew at the same time; the others wait, with the
+/// permissions that they have. Else those of an authorizer that was changed would all ask at once, and
+/// most of them would not be answered in time.
+const ASKED_AGAIN_MAX: usize = 64;
+
+/// A plugin that decides about clients, under its own name. Their tokens are not signed.
 #[derive(Clone)]
 pub struct CustomAuthorizer {
     /// Who decides.
@@ -59,13 +57,17 @@ pub struct CustomAuthorizer {
     pub token_key_name: Option<Arc<str>>,
 }
 
-/// The custom authorizers of a host.
+/// What a host has to authenticate with beside its registry.
 #[derive(Clone, Default)]
 pub struct Authorizers {
-    /// By the name that clients give.
+    /// Plugins by their names, and [`SIGNATURES`]. Clients may name them, unless the registry has an
+    /// authorizer of that name; and the registry's authorizers name them as their functions.
     pub by_name: BTreeMap<Arc<str>, CustomAuthorizer>,
-    /// The one for clients that have no other credential and name none.
+    /// The one for clients that have no other credential and name none, while the registry has no
+    /// default.
     pub default: Option<Arc<str>>,
+    /// Checks the signatures of tokens; without it none is good.
+    pub signatures: Option<Arc<dyn SignatureVerifier>>,
     /// By authentication method (MQTT 5.0, 4.12).
     pub by_method: BTreeMap<Arc<str>, Arc<dyn EnhancedAuthorizer>>,
 }
@@ -73,15 +75,17 @@ pub struct Authorizers {
 /// Decides who a connection is; clones share everything.
 #[derive(Clone)]
 pub struct Authenticator {
-    registry: Registry,
+    pub(super) registry: Registry,
     clock: Arc<dyn Clock>,
     pub(super) authorizers: Arc<Authorizers>,
+    answers: Arc<Mutex<Answers>>,
+    asking_again: Arc<Semaphore>,
     newcomers: Option<Arc<dyn Newcomers>>,
 }
 
 /// How a connection is to be authenticated.
 enum Method<'a> {
-    Authorizer(&'a str),
+    Authorizer(Chosen),
     Certificate(&'a [u8]),
     Anonymous(&'a Arc<str>),
 }
@@ -91,7 +95,7 @@ enum Method<'a> {
 #[derive(Debug)]
 pub struct Admission {
     basis: Basis,
-    /// [`Registry::permissions_generation`] when it was looked at last.
+    /// The generation of what it depends on, when it was looked at last.
     seen: u64,
     /// Of the other end. Apart, an address of either version takes twelve bytes less.
     ip: IpAddr,
@@ -105,9 +109,34 @@ enum Basis {
     Certificate(CertificateId),
     /// With the listener's policy of this name.
     Anonymous(Arc<str>),
+    Authorizer(Box<Asked>),
+}
+
+/// A client of a custom authorizer, with what it takes to ask again.
+#[derive(Debug)]
+struct Asked {
+    credentials: Credentials,
+    chosen: Chosen,
+    /// Who it is by the first answer.
+    principal: Option<Principal>,
+    /// When the last answer ends.
+    refresh_at: Option<Instant>,
 }
 
 impl Admission {
+    /// When to look at [`Authenticator::has_changed`] even if nobody says so.
+    pub fn refresh_at(&self) -> Option<Instant> {
+        match &self.basis {
+            Basis::Authorizer(asked) => asked.refresh_at,
+            Basis::Certificate(_) | Basis::Anonymous(_) => None,
+        }
+    }
+
+    /// Whether deciding again may take as long as a custom authorizer does.
+    pub fn is_custom(&self) -> bool {
+        matches!(self.basis, Basis::Authorizer(_))
+    }
+
     /// The other end, for logs.
     pub fn peer(&self) -> SocketAddr {
         SocketAddr::new(self.ip, self.port)
@@ -130,7 +159,14 @@ pub struct Rehearsal<'a> {
 impl Authenticator {
     /// An authenticator over this registry.
     pub fn new(registry: Registry, clock: Arc<dyn Clock>, authorizers: Authorizers) -> Self {
-        Self { registry, clock, authorizers: Arc::new(authorizers), newcomers: None }
+        Self {
+            registry,
+            clock,
+            authorizers: Arc::new(authorizers),
+            answers: Arc::default(),
+            asking_again: Arc::new(Semaphore::new(ASKED_AGAIN_MAX)),
+            newcomers: None,
+        }
     }
 
     /// The same, with someone who sees to certificates that the registry does not know.
@@ -138,34 +174,68 @@ impl Authenticator {
         Self { newcomers: Some(newcomers), ..self }
     }
 
-    /// Decides about one connection, or one HTTP request (then there is no client id, and
-    /// `iot:Connect` is not asked for).
+    /// Decides about one HTTP request (then there is no client id, and `iot:Connect` is not asked
+    /// for), or about a connection that is never looked at again.
     ///
     /// # Errors
     /// Why it is refused; whoever answers the client logs it.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
-        let identity = self.decide(credentials).await?;
+        Ok(self.admit(credentials).await?.0)
+    }
+
+    /// Decides about one connection, with what it keeps to be looked at again; nothing is kept of a
+    /// signed URL, which holds for the whole connection.
+    ///
+    /// # Errors
+    /// Why it is refused; whoever answers the client logs it.
+    pub async fn admit(
+        &self,
+        credentials: &Credentials,
+    ) -> Result<(Identity, Option<Admission>), Refusal> {
+        // First what is compared later: a change meanwhile is not missed.
+        let default_seen = self.registry.default_authorizer_generation();
+        let method = self.method(credentials).await?;
+        let mut admission = self.admission(&method, credentials, default_seen);
+        let (identity, refresh_after) = self.decide(&method, credentials).await?;
+        if let Some(Admission { basis: Basis::Authorizer(asked), .. }) = &mut admission {
+            asked.principal.clone_from(&identity.principal);
+            asked.refresh_at = refresh_after.map(|after| self.now() + after);
+        }
         let client_id = credentials.client_id.as_ref().map(tracing::field::display);
         let (listener, remote) = (&*credentials.listener, &credentials.peer);
         let principal = identity.principal.as_ref().map(tracing::field::display);
         tracing::debug!(listener, %remote, client_id, principal, "client authenticated");
-        Ok(identity)
+        Ok((identity, admission))
     }
 
-    /// What a connection keeps to be looked at again; `None` for clients of a custom authorizer,
-    /// whose policies hold until it is asked again.
-    ///
-    /// To miss nothing, take it first and authenticate then.
-    pub fn admission(&self, credentials: &Credentials) -> Option<Admission> {
-        let basis = match self.method(credentials) {
-            Ok(Method::Certificate(der)) => Basis::Certificate(certificate_id(der)),
-            Ok(Method::Anonymous(policy)) => Basis::Anonymous(policy.clone()),
-            Ok(Method::Authorizer(_)) | Err(_) => return None,
+    fn admission(
+        &self,
+        method: &Method<'_>,
+        credentials: &Credentials,
+        default_seen: u64,
+    ) -> Option<Admission> {
+        let (basis, seen) = match method {
+            Method::Certificate(der) => {
+                let id = certificate_id(der);
+                let seen = self.registry.permissions_generation(Some(&id));
+                (Basis::Certificate(id), seen)
+            }
+            Method::Anonymous(policy) => {
+                let seen = self.registry.permissions_generation(None);
+                (Basis::Anonymous((*policy).clone()), seen)
+            }
+            Method::Authorizer(chosen) if &*chosen.name == SIGNATURES => return None,
+            Method::Authorizer(chosen) => {
+                let seen = self.chosen_generation(chosen, default_seen);
+                let (credentials, chosen) = (credentials.clone(), chosen.clone());
+                let asked = Asked { credentials, chosen, principal: None, refresh_at: None };
+                (Basis::Authorizer(Box::new(asked)), seen)
+            }
         };
         let Credentials { peer, has_will, is_persistent, .. } = credentials;
         Some(Admission {
-            seen: self.generation(&basis),
             basis,
+            seen,
             ip: peer.ip(),
             port: peer.port(),
             has_will: *has_will,
@@ -179,10 +249,18 @@ impl Authenticator {
     }
 
     /// True, once per change, when [`Authenticator::authenticate_again`] may answer differently
-    /// than before. Costs two loads.
+    /// than before, because something was changed or because an authorizer's answer has ended. Costs
+    /// two loads.
     pub fn has_changed(&self, admission: &mut Admission) -> bool {
         let now = self.generation(&admission.basis);
-        std::mem::replace(&mut admission.seen, now) != now
+        let has_changed = std::mem::replace(&mut admission.seen, now) != now;
+        let has_ended = match &mut admission.basis {
+            Basis::Authorizer(asked) => {
+                asked.refresh_at.take_if(|at| *at <= self.clock.now()).is_some()
+            }
+            Basis::Certificate(_) | Basis::Anonymous(_) => false,
+        };
+        has_changed || has_ended
     }
 
     /// Decides anew about a client that was let in under this id.
@@ -191,7 +269,7 @@ impl Authenticator {
     /// Why it may not stay; whoever ends the connection logs it.
     pub async fn authenticate_again(
         &self,
-        admission: &Admission,
+        admission: &mut Admission,
         client_id: &ClientId,
     ) -> Result<Identity, Refusal> {
         let context = Context {
@@ -201,53 +279,91 @@ impl Authenticator {
             is_persistent: admission.is_persistent,
             ..Context::default()
         };
-        let identity = match &admission.basis {
+        let identity = match &mut admission.basis {
             Basis::Certificate(id) => self.look_up(id, context).await?,
             Basis::Anonymous(policy) => self.admit_anonymous(policy, &context).await?,
+            Basis::Authorizer(asked) => self.ask_again(asked, &mut admission.seen).await?,
         };
         check_connect(identity, Some(client_id))
     }
 
+    /// Asks whichever authorizer decides now about what the client presented.
+    async fn ask_again(&self, asked: &mut Asked, seen: &mut u64) -> Result<Identity, Refusal> {
+        let default_seen = self.registry.default_authorizer_generation();
+        let method = self.method(&asked.credentials).await?;
+        if let Method::Authorizer(chosen) = &method {
+            *seen = self.chosen_generation(chosen, default_seen);
+            asked.chosen = chosen.clone();
+            // One that is gone or INACTIVE has nobody wait for others' answers.
+            self.find(chosen).await?;
+        }
+        let permit = self.asking_again.acquire().await;
+        let _permit = permit.expect("nobody closes the semaphore");
+        let (identity, refresh_after) = self.decide(&method, &asked.credentials).await?;
+        // The session belongs to the principal that opened it.
+        if identity.principal != asked.principal {
+            return Err(Refusal::NotAuthorized(
+                "the client counts as somebody else now".to_owned(),
+            ));
+        }
+        asked.refresh_at = refresh_after.map(|after| self.now() + after);
+        Ok(identity)
+    }
+
     fn generation(&self, basis: &Basis) -> u64 {
-        let certificate = match basis {
-            Basis::Certificate(id) => Some(id),
-            Basis::Anonymous(_) => None,
-        };
-        self.registry.permissions_generation(certificate)
+        match basis {
+            Basis::Certificate(id) => self.registry.permissions_generation(Some(id)),
+            Basis::Anonymous(_) => self.registry.permissions_generation(None),
+            Basis::Authorizer(asked) => {
+                let default = self.registry.default_authorizer_generation();
+                self.chosen_generation(&asked.chosen, default)
+            }
+        }
     }
 
-    async fn decide(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
+    /// Grows with changes of the authorizer, and of the default if it is that.
+    fn chosen_generation(&self, chosen: &Chosen, default: u64) -> u64 {
+        let default = if chosen.is_default { default } else { 0 };
+        default + self.registry.authorizer_generation(&chosen.name)
+    }
+
+    /// With the time for which the decision holds, if it ends.
+    async fn decide(
+        &self,
+        method: &Method<'_>,
+        credentials: &Credentials,
+    ) -> Result<(Identity, Option<Duration>), Refusal> {
         let context = context(credentials);
-        let identity = match self.method(credentials)? {
-            Method::Authorizer(name) => self.ask_authorizer(name, credentials).await?,
-            Method::Certificate(der) => self.admit_certificate(der, context).await?,
-            Method::Anonymous(policy) => self.admit_anonymous(policy, &context).await?,
+        let (identity, refresh_after) = match method {
+            Method::Authorizer(chosen) => self.ask_authorizer(chosen, credentials).await?,
+            Method::Certificate(der) => (self.admit_certificate(der, context).await?, None),
+            Method::Anonymous(policy) => (self.admit_anonymous(policy, &context).await?, None),
         };
-        check_connect(identity, credentials.client_id.as_ref())
+        Ok((check_connect(identity, credentials.client_id.as_ref())?, refresh_after))
     }
 
-    fn method<'a>(&'a self, credentials: &'a Credentials) -> Result<Method<'a>, Refusal> {
-        if let Some(name) = parameter(credentials, AUTHORIZER_NAME) {
-            return match self.authorizers.by_name.get_key_value(&*name) {
-                Some((name, _)) => Ok(Method::Authorizer(name)),
-                None => Err(Refusal::NotAuthenticated(
-                    "the client names a custom authorizer that is not configured".to_owned(),
-                )),
-            };
+    async fn method<'a>(&self, credentials: &'a Credentials) -> Result<Method<'a>, Refusal> {
+        let authorizer = |name: &str, is_default| {
+            Ok(Method::Authorizer(Chosen { name: name.into(), is_default }))
+        };
+        if let Some(name) = parameter(credentials, presented::AUTHORIZER) {
+            return authorizer(&name, false);
         }
         if parameter(credentials, SIGNATURE_ALGORITHM).is_some()
-            && let Some((name, _)) = self.authorizers.by_name.get_key_value(SIGNATURES)
+            && self.authorizers.by_name.contains_key(SIGNATURES)
         {
-            return Ok(Method::Authorizer(name));
+            return authorizer(SIGNATURES, false);
         }
         if let Some(der) = &credentials.certificate {
             return Ok(Method::Certificate(der));
         }
-        match (&credentials.anonymous_policy, &self.authorizers.default) {
+        let registered = self.registry.default_authorizer().await.map_err(|e| unavailable(&e))?;
+        let default = registered.as_ref().map(AuthorizerName::as_str);
+        match (&credentials.anonymous_policy, default.or(self.authorizers.default.as_deref())) {
             (Some(policy), Some(_)) if !presents_anything(credentials) => {
                 Ok(Method::Anonymous(policy))
             }
-            (_, Some(name)) => Ok(Method::Authorizer(name)),
+            (_, Some(name)) => authorizer(name, true),
             // What nobody can check gives nothing: without it the client could do the same.
             (Some(policy), None) => Ok(Method::Anonymous(policy)),
             (None, None) => Err(Refusal::NotAuthenticated(
@@ -382,11 +498,7 @@ impl Authenticator {
             // The registered one is the presented one: they have the same SHA-256.
             context.certificate = distinguished_name::fields(&certificate.der());
         }
-        context.thing = thing.map(|thing| ThingContext {
-            name: thing.name,
-            type_name: thing.type_name.map(|name| name.as_str().into()),
-            attributes: thing.attributes.values().clone(),
-        });
+        context.thing = thing.map(ThingContext::from);
         Ok(Permissions::new(policies.iter().map(|policy| &**policy), &context))
     }
 
@@ -424,11 +536,7 @@ impl Authenticator {
         if !certificate.things.contains(&name) {
             return Ok(None);
         }
-        match self.registry.describe_thing(&name).await {
-            Ok(thing) => Ok(Some(thing)),
-            Err(RegistryError::ResourceNotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.existing_thing(&name).await
     }
 
     async fn admit_anonymous(&self, policy: &str, context: &Context) -> Result<Identity, Refusal> {
@@ -446,85 +554,16 @@ impl Authenticator {
         Ok(Identity { principal: None, thing: None, permissions, disconnect_after: None })
     }
 
-    async fn ask_authorizer(
-        &self,
-        name: &str,
-        credentials: &Credentials,
-    ) -> Result<Identity, Refusal> {
-        let Some(custom) = self.authorizers.by_name.get(name) else {
-            return Err(Refusal::Unavailable(format!("authorizer {name} is not configured")));
-        };
-        let token = custom.token_key_name.as_deref().and_then(|key| parameter(credentials, key));
-        let request = AuthorizerRequest {
-            credentials: credentials.clone(),
-            token: token.map(|token| token.as_ref().into()),
-            signature_verified: false,
-        };
-        let answer = custom.authorizer.authorize(&request);
-        let response = match tokio::time::timeout(AUTHORIZER_TIMEOUT, answer).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(problem)) => {
-                return Err(Refusal::NotAuthenticated(format!(
-                    "authorizer {name} failed: {problem}"
-                )));
-            }
-            Err(_) => {
-                return Err(Refusal::NotAuthenticated(format!(
-                    "authorizer {name} did not answer within {} s",
-                    AUTHORIZER_TIMEOUT.as_secs()
-                )));
-            }
-        };
-        self.check_response(name, &response, credentials)
-            .map_err(|problem| Refusal::NotAuthenticated(format!("authorizer {name} {problem}")))
+    pub(super) fn account(&self) -> &Account {
+        self.registry.account()
     }
 
-    pub(super) fn check_response(
-        &self,
-        name: &str,
-        response: &AuthorizerResponse,
-        credentials: &Credentials,
-    ) -> Result<Identity, String> {
-        if !response.is_authenticated {
-            let reason = response.attributes.iter().find(|(key, _)| key == "reason");
-            let reason = reason.map_or("no reason given", |(_, reason)| reason);
-            return Err(format!("refused the client: {reason}"));
-        }
-        let id = &response.principal_id;
-        let is_well_formed = (1..=PRINCIPAL_ID_BYTES_MAX).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if !is_well_formed {
-            return Err("answered with a principalId that is not [a-zA-Z0-9]{1,128}".to_owned());
-        }
-        // Sessions belong to principals: nobody may pose as a certificate.
-        if id.len() == 64 && CertificateId::parse(id).is_ok() {
-            return Err("answered with a principalId that looks like a certificate id".to_owned());
-        }
-        let documents = &response.policy_documents;
-        if documents.len() > AUTHORIZER_POLICIES_MAX {
-            return Err(format!(
-                "answered with {} policy documents; at most {AUTHORIZER_POLICIES_MAX} are allowed",
-                documents.len()
-            ));
-        }
-        let mut policies = Vec::new();
-        for (index, document) in documents.iter().enumerate() {
-            let label = format!("{index} of authorizer {name}");
-            let policy = Policy::parse(&label, document, self.registry.account());
-            policies.push(policy.map_err(|error| {
-                format!("answered with policy document {index}, which is refused: {error}")
-            })?);
-        }
-        // A client is not asked anew behind its back yet: when the answer is to be refreshed, it
-        // has to connect again.
-        let seconds = [response.disconnect_after_s, response.refresh_after_s];
-        let first = seconds.into_iter().filter(|&seconds| seconds > 0).min();
-        Ok(Identity {
-            principal: Some(Principal::new(id)),
-            thing: None,
-            permissions: Permissions::new(&policies, &context(credentials)),
-            disconnect_after: first.map(|seconds| Duration::from_secs(seconds.into())),
-        })
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    pub(super) fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().expect("no code panics while holding the answers")
     }
 
     async fn compiled(&self, name: &PolicyName) -> Result<Option<Arc<Policy>>, Refusal> {
@@ -548,12 +587,22 @@ pub(super) fn check_connect(
     Err(Refusal::NotAuthorized(text))
 }
 
-fn unavailable(error: &RegistryError) -> Refusal {
+pub(super) fn unavailable(error: &RegistryError) -> Refusal {
     tracing::error!(error = %error, "the registry cannot be read");
     Refusal::Unavailable(error.to_string())
 }
 
-fn context(credentials: &Credentials) -> Context {
+impl From<Thing> for ThingContext {
+    fn from(thing: Thing) -> Self {
+        Self {
+            name: thing.name,
+            type_name: thing.type_name.map(|name| name.as_str().into()),
+            attributes: thing.attributes.values().clone(),
+        }
+    }
+}
+
+pub(super) fn context(credentials: &Credentials) -> Context {
     Context {
         client_id: credentials.client_id.clone(),
         source_ip: Some(credentials.peer.ip()),
@@ -562,39 +611,6 @@ fn context(credentials: &Credentials) -> Context {
         has_will: credentials.has_will,
         is_persistent: credentials.is_persistent,
     }
-}
-
-/// True when something is there that wants to be checked. What AWS's SDKs say about themselves in
-/// the query of the user name does not count.
-fn presents_anything(credentials: &Credentials) -> bool {
-    let username = credentials.username.as_deref().unwrap_or_default();
-    let password = credentials.password.as_deref().unwrap_or_default();
-    let header = credentials
-        .http
-        .as_ref()
-        .is_some_and(|http| http.headers.contains_key(http::header::AUTHORIZATION));
-    let plain = username.split_once('?').map_or(username, |(plain, _)| plain);
-    !plain.is_empty() || !password.is_empty() || header
-}
-
-/// A value that a client gives in the query of its user name or URL, or as an HTTP header.
-fn parameter<'c>(credentials: &'c Credentials, name: &str) -> Option<Cow<'c, str>> {
-    let in_username = credentials.username.as_deref().and_then(|username| username.split_once('?'));
-    if let Some(value) = in_username.and_then(|(_, query)| query_value(query, name)) {
-        return Some(value);
-    }
-    let http = credentials.http.as_deref()?;
-    if let Some(value) = http.headers.get(name).and_then(|value| value.to_str().ok()) {
-        return Some(value.into());
-    }
-    query_value(http.uri.query()?, name)
-}
-
-/// A parameter of a query string, percent-decoded; `+` stays, because tokens may hold one.
-fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
-    let pair = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pair.into_iter().find(|(key, _)| *key == name)?;
-    percent_encoding::percent_decode_str(value).decode_utf8().ok()
 }
 
 #[cfg(test)]

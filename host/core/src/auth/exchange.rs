@@ -12,6 +12,7 @@ use super::{Credentials, ExchangeAnswer, ExchangeRequest, Identity, Refusal};
 use crate::ids::Principal;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Challenges of one authentication.
 pub const CHALLENGES_MAX: u32 = 8;
@@ -135,7 +136,13 @@ impl Authenticator {
         exchange.request.data = Bytes::new();
         exchange.request.state = Bytes::new();
         let credentials = &exchange.request.credentials;
-        let identity = self.check_response(&method, &response, credentials).map_err(failed)?;
+        let who = format!("authorizer of {method}");
+        let mut identity = self.check_response(&who, &response, credentials).await?;
+        // Nobody is asked anew behind the client's back: it has to authenticate again by itself.
+        let refresh_after = Some(response.refresh_after_s).filter(|&seconds| seconds > 0);
+        let refresh_after = refresh_after.map(|seconds| Duration::from_secs(seconds.into()));
+        identity.disconnect_after =
+            identity.disconnect_after.into_iter().chain(refresh_after).min();
         let identity = check_connect(identity, credentials.client_id.as_ref())?;
         // The session belongs to the principal that opened it.
         if exchange.principal.is_some() && exchange.principal != identity.principal {

@@ -68,9 +68,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
         let session_expiry_s = connect.session_expiry_s.min(origin.session.limits.session_expiry_s);
         let credentials = self.credentials(&connect, origin);
-        // Taken first: a change meanwhile is not missed.
-        let admission = self.shared.authenticator.admission(&credentials);
-        self.standing = admission.map_or(Standing::Fixed, |it| Standing::Admitted(Box::new(it)));
         let opened = self.authenticate(&connect, &credentials, session_expiry_s).await;
         let now = self.now();
         match opened {
@@ -178,7 +175,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     None => return Ok(None),
                 }
             }
-            None => (self.shared.authenticator.authenticate(credentials).await?, Bytes::new()),
+            None => {
+                let (identity, admission) = self.shared.authenticator.admit(credentials).await?;
+                let admission = admission.map(|it| Standing::Admitted(Box::new(it)));
+                self.standing = admission.unwrap_or(Standing::Fixed);
+                (identity, Bytes::new())
+            }
         };
         if !Session::allows_will(connect, &identity.permissions) {
             self.shared.metrics.publish_denied.increment();
@@ -193,8 +195,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         mut exchange: Exchange,
         mut data: Bytes,
     ) -> Result<Option<(Identity, Bytes)>, Refusal> {
-        // Its policies hold until it authenticates again, whatever certificate it has.
-        self.standing = Standing::Fixed;
         let shared = self.shared.clone();
         loop {
             match shared.authenticator.exchange(&mut exchange, data).await? {

@@ -1,5 +1,6 @@
-//! By what a client was let in, and whether it may stay: asked anew when certificate, attachments
-//! or policies change, and by the client itself when it authenticates again (AUTH).
+//! By what a client was let in, and whether it may stay: asked anew when certificate, attachments,
+//! policies or authorizers change or an authorizer's answer ends, and by the client itself when it
+//! authenticates again (AUTH).
 //!
 //! In: [`Standing::look`], [`Standing::take_auth`]. Out: the answers, by polling.
 
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// By what a client was let in. Small, because every connection has one.
@@ -22,7 +24,11 @@ pub(super) enum Standing {
     /// By what may change.
     Admitted(Box<Admission>),
     /// It has changed: whether the client may stay is being asked.
-    Questioned(Question),
+    Questioned {
+        question: Question,
+        /// The client goes on meanwhile with the permissions that it has.
+        goes_on: bool,
+    },
     /// By enhanced authentication, which may be repeated.
     Proven(Box<Exchange>),
     /// The client authenticates again.
@@ -48,12 +54,15 @@ impl Standing {
             Self::Admitted(mut admission) => match has_changed(&mut admission) {
                 true => {
                     let (client_id, shared) = (client_id.clone(), shared.clone());
-                    Self::Questioned(Box::pin(async move {
+                    // The registry answers at once, an authorizer need not.
+                    let goes_on = admission.is_custom();
+                    let question = Box::pin(async move {
                         let authenticator = &shared.authenticator;
-                        let answer = authenticator.authenticate_again(&admission, &client_id);
+                        let answer = authenticator.authenticate_again(&mut admission, &client_id);
                         let answer = shared.stop.run_until_cancelled(answer).await;
                         (admission, answer)
-                    }))
+                    });
+                    Self::Questioned { question, goes_on }
                 }
                 false => Self::Admitted(admission),
             },
@@ -61,10 +70,23 @@ impl Standing {
         };
     }
 
-    /// Waits for the answer to [`Standing::look`]; `None` when there is no question.
+    /// When to look although nobody says so.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        match self {
+            Self::Admitted(admission) => admission.refresh_at(),
+            _ => None,
+        }
+    }
+
+    /// Waits for the answer to [`Standing::look`]; `None` when there is no question, or none that the
+    /// client has to wait for.
     fn poll_question(&mut self, context: &mut Context<'_>) -> Poll<Option<Answer<Identity>>> {
-        let Self::Questioned(question) = self else { return Poll::Ready(None) };
-        let (admission, answer) = ready!(question.as_mut().poll(context));
+        let Self::Questioned { question, goes_on } = self else { return Poll::Ready(None) };
+        let (admission, answer) = match question.as_mut().poll(context) {
+            Poll::Ready(answered) => answered,
+            Poll::Pending if *goes_on => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
         let peer = admission.peer();
         *self = Self::Admitted(admission);
         Poll::Ready(Some((answer, peer)))
@@ -119,20 +141,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Waits for the answer, if there is a question: new permissions, or the end.
     pub(super) fn poll_question(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let answered = ready!(self.standing.poll_question(context));
-        let Some((answer, remote)) = answered else { return Poll::Ready(()) };
-        match answer {
-            Some(Ok(identity)) => self.session.handle_permissions(identity.permissions),
-            Some(Err(refusal)) => {
-                let client_id = self.client.as_ref().map(tracing::field::debug);
-                tracing::warn!(client_id, %remote, error = %refusal, "client no longer allowed");
-                let now = self.now();
-                self.session.handle_stop(now, Reason::NotAuthorized);
+        while let Some((answer, remote)) = ready!(self.standing.poll_question(context)) {
+            match answer {
+                Some(Ok(identity)) => self.session.handle_permissions(identity.permissions),
+                Some(Err(refusal)) => {
+                    let client_id = self.client.as_ref().map(tracing::field::debug);
+                    tracing::warn!(client_id, %remote, error = %refusal, "client no longer allowed");
+                    let now = self.now();
+                    self.session.handle_stop(now, Reason::NotAuthorized);
+                }
+                None => {}
             }
-            None => {}
+            // Once more: it may have changed again while it was asked.
+            self.look_at_permissions();
         }
-        // Once more: it may have changed again while it was asked.
-        self.look_at_permissions();
         Poll::Ready(())
     }
 

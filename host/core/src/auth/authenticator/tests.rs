@@ -1,6 +1,7 @@
 //! Every way in, and every way to be refused.
 
 use super::*;
+use crate::auth::{AuthorizerRequest, AuthorizerResponse};
 use crate::ids::{ClientId, ThingGroupName};
 use crate::registry::tests::{DEVICES, registry_on};
 use crate::registry::{Attributes, IssuedKeys, ThingGroupProperties};
@@ -264,7 +265,7 @@ async fn a_custom_authorizer_decides_and_its_answer_is_checked() {
     assert_eq!(identity.principal.unwrap().as_str(), "device7");
     assert_eq!(identity.disconnect_after, None);
     let identity = authenticator.authenticate(&ask("refresh")).await.unwrap();
-    assert_eq!(identity.disconnect_after, Some(Duration::from_secs(300)));
+    assert_eq!(identity.disconnect_after, Some(Duration::from_secs(900)));
     let cases = [
         ("refuse", "NotAuthenticated", "refused the client: no such user"),
         ("fail", "NotAuthenticated", "failed: out of order"),
@@ -281,7 +282,7 @@ async fn a_custom_authorizer_decides_and_its_answer_is_checked() {
     // Naming an authorizer goes before the certificate: the client wants to be checked by it.
     let other = Credentials { username: other, ..with_certificate(DEVICES[0]) };
     let other = authenticator.authenticate(&other).await;
-    check_refused(other, "NotAuthenticated", "custom authorizer that is not configured");
+    check_refused(other, "NotAuthenticated", "custom authorizer that does not exist");
 }
 
 #[tokio::test]
@@ -364,10 +365,10 @@ async fn a_new_default_version_counts_at_the_next_authentication() {
 #[tokio::test]
 async fn a_live_connection_sees_its_own_changes_only_and_each_once() {
     let Setup { authenticator, registry, device, .. } = setup(true).await;
-    let token = Credentials { username: Some("u?token=allow".into()), ..credentials() };
-    assert!(authenticator.admission(&token).is_none());
-    let mut own = authenticator.admission(&with_certificate(DEVICES[0])).unwrap();
-    let mut others = authenticator.admission(&with_certificate(DEVICES[1])).unwrap();
+    let other = registry.create_keys_and_certificate(true).await.unwrap().certificate.id;
+    registry.attach_policy(&PolicyName::parse("Own").unwrap(), &other).await.unwrap();
+    let admit = async |pem| authenticator.admit(&with_certificate(pem)).await.unwrap().1.unwrap();
+    let (mut own, mut others) = (admit(DEVICES[0]).await, admit(DEVICES[1]).await);
     assert!(!authenticator.has_changed(&mut own));
     registry.update_certificate(&device, CertificateStatus::Revoked).await.unwrap();
     assert!(authenticator.has_changed(&mut own));
@@ -383,14 +384,14 @@ async fn a_live_connection_sees_its_own_changes_only_and_each_once() {
 async fn deciding_again_asks_what_the_first_decision_asked() {
     let Setup { authenticator, registry, device, .. } = setup(true).await;
     let credentials = with_certificate(DEVICES[0]);
-    let first = authenticator.authenticate(&credentials).await.unwrap();
-    let admission = authenticator.admission(&credentials).unwrap();
+    let (first, admission) = authenticator.admit(&credentials).await.unwrap();
+    let mut admission = admission.unwrap();
     let id = credentials.client_id.as_ref().unwrap();
-    let again = authenticator.authenticate_again(&admission, id).await.unwrap();
+    let again = authenticator.authenticate_again(&mut admission, id).await.unwrap();
     assert_eq!(again.principal, first.principal);
     assert_eq!(again.thing, first.thing);
     assert_eq!(format!("{:?}", again.permissions), format!("{:?}", first.permissions));
     registry.update_certificate(&device, CertificateStatus::Revoked).await.unwrap();
-    let refusal = authenticator.authenticate_again(&admission, id).await.unwrap_err();
+    let refusal = authenticator.authenticate_again(&mut admission, id).await.unwrap_err();
     assert!(refusal.to_string().contains("is REVOKED"), "{refusal}");
 }

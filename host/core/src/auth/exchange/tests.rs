@@ -44,6 +44,15 @@ impl EnhancedAuthorizer for Obedient {
             b"much data" => challenge(vec![0; 2_000], Vec::new()),
             b"accept" => accepted("device7", &[CONNECT]),
             b"other" => accepted("device8", &[CONNECT]),
+            b"refresh" => {
+                let ExchangeAnswer::Accepted { mut response, data } =
+                    accepted("device7", &[CONNECT])
+                else {
+                    unreachable!("so it is made");
+                };
+                response.refresh_after_s = 30;
+                ExchangeAnswer::Accepted { response, data }
+            }
             b"principal" => accepted("not a word", &[CONNECT]),
             b"malformed" => accepted("device7", &["{"]),
             b"nothing" => accepted("device7", &[]),
@@ -102,6 +111,13 @@ async fn grants_what_the_authorizer_says_after_challenges_with_its_state() {
     assert_eq!(identity.disconnect_after.map(|after| after.as_secs()), Some(60));
     assert!(identity.permissions.allows(Action::Connect, Resource::Client("Lamp")));
     assert!(!identity.permissions.allows(Action::Publish, Resource::Topic("a")));
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_is_the_end_unless_the_client_authenticates_again() {
+    let accepted = step(&mut exchange("OBEY"), "refresh").await;
+    let Ok(Progress::Accepted(identity, _)) = accepted else { panic!("refused") };
+    assert_eq!(identity.disconnect_after.map(|after| after.as_secs()), Some(30));
 }
 
 #[tokio::test]
