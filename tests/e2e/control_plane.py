@@ -249,6 +249,66 @@ def rules():
     assert client.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
 
 
+def authorizers():
+    function = "arn:aws:lambda:us-east-1:123456789012:function:keeper"
+    for name in ("A1", "A2"):
+        made = client.create_authorizer(
+            authorizerName=name,
+            authorizerFunctionArn=function,
+            signingDisabled=True,
+            status="ACTIVE",
+            tags=[{"Key": "site", "Value": "hall"}],
+        )
+        assert made["authorizerArn"] == f"{ACCOUNT}authorizer/{name}"
+    refused(
+        "ResourceAlreadyExistsException",
+        client.create_authorizer,
+        authorizerName="A1",
+        authorizerFunctionArn=function,
+        signingDisabled=True,
+    )
+    refused(
+        "InvalidRequestException",
+        client.create_authorizer,
+        authorizerName="A3",
+        authorizerFunctionArn=function,
+        tokenKeyName="token",
+        tokenSigningPublicKeys={"k": "no key"},
+    )
+    described = client.describe_authorizer(authorizerName="A1")["authorizerDescription"]
+    assert (described["status"], described["authorizerFunctionArn"]) == ("ACTIVE", function)
+    assert client.list_tags_for_resource(resourceArn=f"{ACCOUNT}authorizer/A1")["tags"]
+    pages = client.get_paginator("list_authorizers").paginate(
+        ascendingOrder=False, PaginationConfig={"PageSize": 1}
+    )
+    names = [it["authorizerName"] for page in pages for it in page["authorizers"]]
+    assert names == ["A2", "A1"], names
+    refused("ResourceNotFoundException", client.describe_default_authorizer)
+    refused("ResourceNotFoundException", client.clear_default_authorizer)
+    client.set_default_authorizer(authorizerName="A1")
+    refused("ResourceAlreadyExistsException", client.set_default_authorizer, authorizerName="A2")
+    default = client.describe_default_authorizer()["authorizerDescription"]
+    assert default["authorizerName"] == "A1"
+    # This host has no such plugin.
+    refused(
+        "InvalidRequestException",
+        client.test_invoke_authorizer,
+        authorizerName="A1",
+        token="t",
+        mqttContext={"username": "u", "password": b"p", "clientId": "L1"},
+        httpContext={"headers": {"a": "b"}, "queryString": "c=d"},
+        tlsContext={"serverName": "iot.example"},
+    )
+    refused("ResourceNotFoundException", client.test_invoke_authorizer, authorizerName="None")
+    refused("DeleteConflictException", client.delete_authorizer, authorizerName="A1")
+    client.clear_default_authorizer()
+    for name in ("A1", "A2"):
+        client.update_authorizer(authorizerName=name, status="INACTIVE", enableCachingForHttp=True)
+        client.delete_authorizer(authorizerName=name)
+    refused("ResourceNotFoundException", client.update_authorizer, authorizerName="A1")
+    assert client.list_authorizers(status="ACTIVE")["authorizers"] == []
+
+
 def end():
     client.delete_policy(policyName="P")
     for name in ("L1", "L2"):
@@ -262,7 +322,7 @@ def end():
     client.delete_thing_type(thingTypeName="Lamp")
 
 
-for part in (things, groups, events, tags, policies, rules, end):
+for part in (things, groups, events, tags, policies, rules, authorizers, end):
     part()
 # The event that checks them has been heard.
-assert len(called) >= 60, sorted(called)
+assert len(called) >= 71, sorted(called)

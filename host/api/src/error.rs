@@ -59,6 +59,8 @@ exceptions! {
     InternalFailure = INTERNAL_SERVER_ERROR, "InternalFailureException";
     /// Something in the request is wrong; the message says what.
     InvalidRequest = BAD_REQUEST, "InvalidRequestException";
+    /// A custom authorizer failed, or answered what it must not.
+    InvalidResponse = BAD_REQUEST, "InvalidResponseException";
     /// The signature does not match, or is too old.
     InvalidSignature = FORBIDDEN, "InvalidSignatureException";
     /// A quota is used up.

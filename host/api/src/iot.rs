@@ -1,6 +1,7 @@
 //! The control plane (scope `iot`), one module per kind of resource.
 
 pub(crate) mod authorization;
+pub(crate) mod authorizers;
 pub(crate) mod billing_groups;
 pub(crate) mod ca_certificates;
 pub(crate) mod certificate_transfers;

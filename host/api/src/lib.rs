@@ -6,7 +6,8 @@
 //! A request passes `signature` (who signed it, by [`sigv4`] and [`keys`]), `router` (which
 //! operation it is, of the service that the signature names), the role of its key, and then the
 //! handler of its operation, in the module of its resource. A device signs nothing: it shows its
-//! certificate, its policies decide, and only the data plane is open to it.
+//! certificate, or a token to a custom authorizer; its policies decide, and only the data plane is open
+//! to it.
 
 mod administration;
 mod call;
@@ -146,7 +147,7 @@ impl Api {
     }
 
     /// Health and metrics where they are open; else the data plane, for devices: the policies of
-    /// their certificate decide.
+    /// their certificate decide, or those that a custom authorizer gives them.
     async fn answer_unsigned(
         &self,
         received: &Received,
@@ -162,9 +163,17 @@ impl Api {
             _ => {}
         }
         let connection_id = u64::from_le_bytes(random::bytes(&*self.services.random));
-        let authenticated =
-            self.services.authenticator.authenticate(&received.credentials(connection_id)).await;
-        let identity = authenticated.map_err(|refusal| refuse(received, &refusal, unsigned))?;
+        let credentials = received.credentials(connection_id);
+        let authenticated = self.services.authenticator.authenticate(&credentials).await;
+        let identity = authenticated.map_err(|refusal| {
+            // Who shows nothing has as likely forgotten to sign.
+            let shows_something =
+                credentials.certificate.is_some() || credentials.names_authorizer();
+            match refusal {
+                Refusal::NotAuthenticated(_) if !shows_something => unsigned,
+                refusal => refuse(received, &refusal),
+            }
+        })?;
         let route = self.router.find(Service::IotData, &parts.method, parts.uri.path())?;
         let Identity { principal, permissions, .. } = identity;
         self.call(received, route, Caller { principal, permissions: Some(permissions) }).await
@@ -257,10 +266,7 @@ impl HttpHandler for Api {
 }
 
 /// Says little to the client: why it is refused is for the operator.
-fn refuse(received: &Received, refusal: &Refusal, unsigned: ApiError) -> ApiError {
-    if received.client_certificate.is_none() && matches!(refusal, Refusal::NotAuthenticated(_)) {
-        return unsigned;
-    }
+fn refuse(received: &Received, refusal: &Refusal) -> ApiError {
     let Received { listener, peer, .. } = received;
     tracing::warn!(listener = &**listener, remote = %peer, error = %refusal, "client refused");
     match refusal {

@@ -65,6 +65,7 @@ impl Service {
         match self {
             Self::Iot => &[
                 iot::authorization::HANDLERS,
+                iot::authorizers::HANDLERS,
                 iot::billing_groups::HANDLERS,
                 iot::ca_certificates::HANDLERS,
                 iot::certificate_transfers::HANDLERS,

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use gnomon_core::actions::definition::Target;
 use gnomon_core::actions::{Action, ActionContext, ActionError, Actions, Failure};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
-use gnomon_core::auth::{Authenticator, Authorizers};
+use gnomon_core::auth::{
+    Authenticator, Authorizer, AuthorizerRequest, AuthorizerResponse, Authorizers, CustomAuthorizer,
+};
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Delivery, Inbox, Opened, Receiver, Wakes};
@@ -27,7 +29,7 @@ use gnomon_core::storage::{FaultyStore, MemoryDisk, MemoryJournal, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
 use gnomon_core::topic::TopicFilter;
 use gnomon_core::{rules, shadow};
-use gnomon_pki::Authority;
+use gnomon_pki::{Authority, TokenSignatures};
 use gnomon_table::SqliteTables;
 use http::{HeaderValue, Request, Response};
 use std::collections::HashMap;
@@ -96,6 +98,31 @@ impl Action for OnePlugin {
     }
 }
 
+/// The plugin `keeper` decides by the token, or by the password `right`.
+struct Keeper;
+
+#[async_trait]
+impl Authorizer for Keeper {
+    async fn authorize(&self, request: &AuthorizerRequest) -> Result<AuthorizerResponse, String> {
+        let knows = request.credentials.password.as_deref() == Some(b"right");
+        let token = request.token.as_deref().or(knows.then_some("allow"));
+        let document = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+            "Action": "iot:Publish", "Resource": "arn:aws:iot:us-east-1:123456789012:topic/kept"}]}"#;
+        let answer = AuthorizerResponse {
+            is_authenticated: token != Some("refuse"),
+            principal_id: if token == Some("principal") { "a b".into() } else { "ada".into() },
+            policy_documents: vec![document.to_owned()],
+            disconnect_after_s: 3_600,
+            refresh_after_s: 300,
+            attributes: Vec::new(),
+        };
+        match token {
+            Some("allow" | "refuse" | "principal") => Ok(answer),
+            _ => Err("no order".to_owned()),
+        }
+    }
+}
+
 /// A broker whose log is committed in memory, and its clients.
 fn broker(limits: &Limits, metrics: &Arc<Metrics>) -> (Broker, Clients) {
     let journal = Box::new(MemoryJournal::open(&MemoryDisk::default()));
@@ -158,9 +185,14 @@ impl TestHost {
         let tables = Arc::new(tables.expect("the folder is empty and writable"));
         let provisioner = Provisioner::new(registry.clone(), Arc::new(NoHooks));
         let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), clock.clone());
-        let authenticator =
-            Authenticator::new(registry.clone(), clock.clone(), Authorizers::default())
-                .with_newcomers(Arc::new(newcomers));
+        let keeper = CustomAuthorizer { authorizer: Arc::new(Keeper), token_key_name: None };
+        let authorizers = Authorizers {
+            by_name: [("keeper".into(), keeper)].into(),
+            signatures: Some(Arc::new(TokenSignatures)),
+            ..Authorizers::default()
+        };
+        let authenticator = Authenticator::new(registry.clone(), clock.clone(), authorizers)
+            .with_newcomers(Arc::new(newcomers));
         let services = Services {
             account: Account::default(),
             limits,
