@@ -392,7 +392,7 @@ impl Registry {
                     "authorizer {name} is the default; clear the default first"
                 )));
             }
-            let removed = self.remove(&key, revision).await;
+            let removed = self.remove(&key, revision, None).await;
             self.decoded().remove(name);
             self.authorizer_changed(name);
             if removed? {
@@ -547,7 +547,7 @@ impl Registry {
             let Some((_, revision)) = found.filter(|(default, _)| is_meant(&default.name)) else {
                 return Ok(false);
             };
-            let removed = self.remove(&key, revision).await;
+            let removed = self.remove(&key, revision, None).await;
             self.default_changed();
             if removed? {
                 tracing::info!("there is no default authorizer any more");
