@@ -309,6 +309,22 @@ def authorizers():
     assert client.list_authorizers(status="ACTIVE")["authorizers"] == []
 
 
+def role_aliases():
+    role = "arn:aws:iam::123456789012:role/gate"
+    tags = [{"Key": "site", "Value": "hall"}]
+    made = client.create_role_alias(roleAlias="gate", roleArn=role, tags=tags)
+    assert client.list_tags_for_resource(resourceArn=made["roleAliasArn"])["tags"] == tags
+    client.update_role_alias(roleAlias="gate", credentialDurationSeconds=900)
+    described = client.describe_role_alias(roleAlias="gate")["roleAliasDescription"]
+    assert (described["roleArn"], described["credentialDurationSeconds"]) == (role, 900)
+    assert client.list_role_aliases()["roleAliases"] == ["gate"]
+    exists, invalid = "ResourceAlreadyExistsException", "InvalidRequestException"
+    refused(exists, client.create_role_alias, roleAlias="gate", roleArn=role)
+    refused(invalid, client.create_role_alias, roleAlias="x", roleArn="no ARN, twenty bytes")
+    client.delete_role_alias(roleAlias="gate")
+    refused("ResourceNotFoundException", client.delete_role_alias, roleAlias="gate")
+
+
 def end():
     client.delete_policy(policyName="P")
     for name in ("L1", "L2"):
@@ -322,7 +338,7 @@ def end():
     client.delete_thing_type(thingTypeName="Lamp")
 
 
-for part in (things, groups, events, tags, policies, rules, authorizers, end):
+for part in (things, groups, events, tags, policies, rules, authorizers, role_aliases, end):
     part()
 # The event that checks them has been heard.
-assert len(called) >= 71, sorted(called)
+assert len(called) >= 76, sorted(called)

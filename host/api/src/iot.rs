@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod policies;
 pub(crate) mod principals;
 pub(crate) mod provisioning;
+pub(crate) mod role_aliases;
 pub(crate) mod rules;
 pub(crate) mod tags;
 pub(crate) mod thing_groups;

@@ -196,6 +196,12 @@ pub(crate) const IOT: &[Operation] = operations! {
     Read ListProvisioningTemplateVersions GET "/provisioning-templates/{templateName}/versions";
     Write CreateProvisioningClaim POST "/provisioning-templates/{templateName}/provisioning-claim";
     Write RegisterThing POST "/things";
+    // Role aliases.
+    Write CreateRoleAlias POST "/role-aliases/{roleAlias}";
+    Read DescribeRoleAlias GET "/role-aliases/{roleAlias}";
+    Write UpdateRoleAlias PUT "/role-aliases/{roleAlias}";
+    Write DeleteRoleAlias DELETE "/role-aliases/{roleAlias}";
+    Read ListRoleAliases GET "/role-aliases";
     // Logging.
     Write SetV2LoggingOptions POST "/v2LoggingOptions";
     Read GetV2LoggingOptions GET "/v2LoggingOptions";

@@ -75,6 +75,7 @@ impl Service {
                 iot::policies::HANDLERS,
                 iot::principals::HANDLERS,
                 iot::provisioning::HANDLERS,
+                iot::role_aliases::HANDLERS,
                 iot::rules::HANDLERS,
                 iot::tags::HANDLERS,
                 iot::thing_groups::HANDLERS,

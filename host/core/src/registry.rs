@@ -29,6 +29,7 @@ mod observer;
 mod policy;
 mod provisioning_template;
 mod record;
+mod role_alias;
 mod tag;
 mod thing;
 mod thing_group;
@@ -65,6 +66,7 @@ pub use provisioning_template::{
     NewTemplate, ProvisioningHook, ProvisioningTemplate, TemplateType, TemplateUpdate,
     TemplateVersion,
 };
+pub use role_alias::{CREDENTIAL_DURATION_S, RoleAlias};
 pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
 pub use thing_group::{ThingGroup, ThingGroupProperties};
