@@ -9,6 +9,7 @@ use crate::banner;
 use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
 use crate::data::{DataFolder, KeyFile, RunFile, RunListener};
 use crate::functions::HostFunctions;
+use crate::telemetry;
 use async_trait::async_trait;
 use gnomon_api::keys::{KeyError, Keys, Role};
 use gnomon_api::{Api, Services, Signatures};
@@ -32,7 +33,7 @@ use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::Reason;
 use gnomon_core::provisioning::{self, Hook, Hooks, JustInTime, Provisioner};
 use gnomon_core::random::Random;
-use gnomon_core::registry::{self, Registry};
+use gnomon_core::registry::{self, Registry, RegistryError};
 use gnomon_core::session::{Compat, Redirect};
 use gnomon_core::time::{Clock, Now, SystemClock};
 use gnomon_core::{rules, session, shadow};
@@ -94,6 +95,8 @@ pub enum StartError {
     Events(#[from] registry::RegistryError),
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     #[error("the server certificate cannot be used for TLS")]
@@ -187,14 +190,7 @@ async fn serve(
     )?);
     let ready = Arc::new(AtomicBool::new(false));
 
-    let registry = Registry::new(registry::Ports {
-        storage: store.clone(),
-        clock: world.clock.clone(),
-        random: world.random.clone(),
-        issuer: authority.clone(),
-        account: world.account.clone(),
-        limits: world.limits.clone(),
-    });
+    let registry = open_registry(world, store, &authority).await?;
     let (broker, log, recovered) = open_broker(world, store)?;
     Events::start(&registry, broker.clone(), world.clock.clone(), world.random.clone()).await?;
     let shadows = Arc::new(shadow::Service::start(
@@ -284,6 +280,25 @@ async fn serve(
     ready.store(false, Ordering::Release);
     parts.stop().await;
     served
+}
+
+/// The registry; from now on its levels decide what is logged about clients.
+async fn open_registry(
+    world: &World,
+    store: &Arc<RedbStore>,
+    authority: &Arc<Authority>,
+) -> Result<Registry, StartError> {
+    let registry = Registry::new(registry::Ports {
+        storage: store.clone(),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        issuer: authority.clone(),
+        account: world.account.clone(),
+        limits: world.limits.clone(),
+    });
+    registry.load_log_levels().await?;
+    telemetry::follow(registry.log_levels().clone());
+    Ok(registry)
 }
 
 /// What rules act on, and what they ask.

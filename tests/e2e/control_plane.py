@@ -325,6 +325,29 @@ def role_aliases():
     refused("ResourceNotFoundException", client.delete_role_alias, roleAlias="gate")
 
 
+def logging():
+    refused("NotConfiguredException", client.get_v2_logging_options)
+    refused("NotConfiguredException", client.list_v2_logging_levels)
+    assert "logLevel" not in client.get_logging_options()
+    role = "arn:aws:iam::123456789012:role/logs"
+    client.set_v2_logging_options(roleArn=role, defaultLogLevel="INFO")
+    assert client.get_v2_logging_options()["defaultLogLevel"] == "INFO"
+    target = {"targetType": "CLIENT_ID", "targetName": "L1"}
+    client.set_v2_logging_level(logTarget=target, logLevel="DEBUG")
+    client.set_v2_logging_level(logTarget={"targetType": "DEFAULT"}, logLevel="WARN")
+    levels = client.list_v2_logging_levels()["logTargetConfigurations"]
+    assert [level["logLevel"] for level in levels] == ["DEBUG", "WARN"], levels
+    wrong = {"targetType": "SOURCE_IP", "targetName": "none"}
+    invalid = "InvalidRequestException"
+    refused(invalid, client.set_v2_logging_level, logTarget=wrong, logLevel="INFO")
+    client.delete_v2_logging_level(**target)
+    payload = {"roleArn": role, "logLevel": "ERROR"}
+    client.set_logging_options(loggingOptionsPayload=payload)
+    assert client.get_logging_options()["logLevel"] == "ERROR"
+    # For the parts that follow.
+    client.set_v2_logging_options(defaultLogLevel="INFO")
+
+
 def end():
     client.delete_policy(policyName="P")
     for name in ("L1", "L2"):
@@ -338,7 +361,19 @@ def end():
     client.delete_thing_type(thingTypeName="Lamp")
 
 
-for part in (things, groups, events, tags, policies, rules, authorizers, role_aliases, end):
+parts = (
+    things,
+    groups,
+    events,
+    tags,
+    policies,
+    rules,
+    authorizers,
+    role_aliases,
+    logging,
+    end,
+)
+for part in parts:
     part()
 # The event that checks them has been heard.
-assert len(called) >= 76, sorted(called)
+assert len(called) >= 83, sorted(called)

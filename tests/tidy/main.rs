@@ -9,9 +9,28 @@ use std::path::{Path, PathBuf};
 
 /// Modules in reading order, as the header of `lib.rs` tells them.
 const ORDER: &[&str] = &[
-    "ids", "topic", "time", "message", "packet", "random", "limits", "metrics", "storage",
-    "policy", "registry", "auth", "session", "broker", "shadow", "events", "actions", "rules",
-    "tables", "adapter",
+    "ids",
+    "topic",
+    "time",
+    "message",
+    "packet",
+    "random",
+    "limits",
+    "metrics",
+    "logging",
+    "storage",
+    "policy",
+    "registry",
+    "auth",
+    "session",
+    "broker",
+    "shadow",
+    "events",
+    "actions",
+    "rules",
+    "tables",
+    "provisioning",
+    "adapter",
 ];
 
 /// Module, what it imports from further right, why.

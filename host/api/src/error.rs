@@ -71,6 +71,8 @@ exceptions! {
     MethodNotAllowed = METHOD_NOT_ALLOWED, "MethodNotAllowedException";
     /// The request is not signed.
     MissingAuthenticationToken = FORBIDDEN, "MissingAuthenticationTokenException";
+    /// Nobody has set up what the operation is about.
+    NotConfigured = NOT_FOUND, "NotConfiguredException";
     /// An operation of AWS's model, or a whole service, that this host does not have.
     NotImplemented = NOT_IMPLEMENTED, "NotImplementedException";
     /// A verification certificate does not hold the registration code.

@@ -8,6 +8,7 @@ pub(crate) mod certificate_transfers;
 pub(crate) mod certificates;
 pub(crate) mod endpoints;
 pub(crate) mod events;
+pub(crate) mod logging;
 pub(crate) mod policies;
 pub(crate) mod principals;
 pub(crate) mod provisioning;
@@ -46,6 +47,7 @@ impl From<RegistryError> for ApiError {
             E::LimitExceeded(_) => Exception::LimitExceeded,
             E::MalformedPolicy(_) => Exception::MalformedPolicy,
             E::VersionsLimitExceeded(_) => Exception::VersionsLimitExceeded,
+            E::NotConfigured(_) => Exception::NotConfigured,
             E::InvalidRequest(_) => Exception::InvalidRequest,
             // The enum may grow; a new variant that is not told apart yet is still an error.
             _ => Exception::InternalFailure,

@@ -72,6 +72,7 @@ impl Service {
                 iot::certificates::HANDLERS,
                 iot::endpoints::HANDLERS,
                 iot::events::HANDLERS,
+                iot::logging::HANDLERS,
                 iot::policies::HANDLERS,
                 iot::principals::HANDLERS,
                 iot::provisioning::HANDLERS,

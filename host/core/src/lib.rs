@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order; a module never imports one below it (held by `tests/tidy`):
 //! vocabulary ([`ids`], [`topic`], [`message`], [`packet`], [`time`], [`random`],
-//! [`limits`], [`metrics`]),
+//! [`limits`], [`metrics`], [`logging`]),
 //! then what is durable ([`storage`]), who may do what (`registry`, `policy`, `auth`), the
 //! protocol (`session`), the distribution (`broker`), its clients on reserved topics
 //! (`shadow`), the registry's changes as messages ([`events`]), the rules (`actions`, `rules`), what
@@ -15,6 +15,7 @@
 
 pub mod ids;
 pub mod limits;
+pub mod logging;
 pub mod message;
 pub mod metrics;
 pub mod packet;

@@ -25,6 +25,7 @@ mod event_configuration;
 mod group_policy;
 mod index;
 mod issuer;
+mod log_level;
 mod observer;
 mod policy;
 mod provisioning_template;
@@ -38,6 +39,7 @@ mod x509;
 
 use crate::ids::{Account, CertificateId, NameError};
 use crate::limits::Limits;
+use crate::logging::Levels;
 use crate::policy::{Policy, PolicyError};
 use crate::random::Random;
 use crate::storage::{Expect, Key, Revision, Storage, StoreError};
@@ -60,6 +62,7 @@ pub use claim::{CLAIM_LIFE, ProvisioningClaim, TOKEN_LIFE};
 pub use event_configuration::{EventClass, EventConfigurations, EventDates};
 pub use group_policy::PolicyTarget;
 pub use issuer::{IssueError, Issued, Issuer};
+pub use log_level::{LogLevel, LogOptions};
 pub use observer::{Change, Diff, RegistryObserver};
 pub use policy::{PolicyDefinition, PolicyVersion};
 pub use provisioning_template::{
@@ -151,6 +154,9 @@ pub enum RegistryError {
     /// A quota is used up.
     #[error("{0}")]
     LimitExceeded(String),
+    /// Nobody has set up what the operation is about.
+    #[error("{0}")]
+    NotConfigured(String),
     /// The request makes no sense; retrying unchanged cannot help.
     #[error("{0}")]
     InvalidRequest(String),
@@ -244,6 +250,9 @@ struct Shared {
     authorizers: authorizer::Known,
     changed: watch::Sender<()>,
     observers: observer::Observers,
+    log_levels: Levels,
+    /// Held while levels are written and read again, so that the last change is what holds.
+    log_changes: tokio::sync::Mutex<()>,
 }
 
 type CompiledPolicies = HashMap<Box<str>, (Revision, Arc<Policy>)>;
@@ -260,6 +269,8 @@ impl Registry {
             authorizers: authorizer::Known::default(),
             changed: watch::Sender::new(()),
             observers: observer::Observers::default(),
+            log_levels: Levels::default(),
+            log_changes: tokio::sync::Mutex::default(),
         }))
     }
 

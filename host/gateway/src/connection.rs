@@ -281,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 session.handle_published(now, message.qos, packet_id, published);
             }
             Output::Subscribe { packet_id, subscription_id, filters } => {
-                tracing::debug!(?client, filters = filters.len(), "subscribe");
+                tracing::debug!(client_id = ?client, filters = filters.len(), "subscribe");
                 let (reasons, durability) = client.subscribe(&filters, subscription_id, now.wall);
                 session.handle_subscribed(packet_id, reasons, durability);
             }

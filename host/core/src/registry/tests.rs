@@ -502,3 +502,62 @@ async fn the_way_back_is_never_missing_whatever_fails() {
 fn random_bytes(random: &dyn Random) -> [u8; 2] {
     crate::random::bytes(random)
 }
+
+#[tokio::test]
+async fn log_levels_of_groups_follow_their_things_and_survive_a_restart() {
+    use crate::ids::{ClientId, ThingGroupName};
+    use crate::logging::{Level, Target};
+    let storage = Arc::new(MemoryStore::default());
+    let (registry, _) = registry_on(storage.clone());
+    let group = |name: &str| ThingGroupName::parse(name).unwrap();
+    let properties = ThingGroupProperties::default();
+    for (name, parent) in [("site", None), ("hall", Some(group("site"))), ("yard", None)] {
+        registry.create_thing_group(&group(name), parent, properties.clone()).await.unwrap();
+    }
+    for name in ["lamp", "fan"] {
+        registry.create_thing(&thing(name), None, Attributes::default()).await.unwrap();
+    }
+    registry.add_thing_to_group(&thing("lamp"), &group("hall")).await.unwrap();
+    registry.set_log_options(None, Some(Level::Error), None).await.unwrap();
+    for (name, level) in [("site", Level::Info), ("yard", Level::Debug)] {
+        registry.set_log_level(Target::ThingGroup(group(name)), level).await.unwrap();
+    }
+    let check = |registry: &Registry, lamp: Level, fan: Level| {
+        let of = |id: &str| registry.log_levels().level_for(Some(id), None, None);
+        assert_eq!((of("lamp"), of("fan")), (Some(lamp), Some(fan)));
+    };
+    check(&registry, Level::Info, Level::Error);
+    registry.add_thing_to_group(&thing("lamp"), &group("yard")).await.unwrap();
+    registry.add_thing_to_group(&thing("fan"), &group("hall")).await.unwrap();
+    check(&registry, Level::Debug, Level::Info);
+    let (again, _) = registry_on(storage);
+    assert_eq!(again.log_levels().most(), None);
+    again.load_log_levels().await.unwrap();
+    check(&again, Level::Debug, Level::Info);
+    registry.delete_thing_group(&group("yard"), None).await.unwrap();
+    registry.delete_thing(&thing("fan"), None).await.unwrap();
+    check(&registry, Level::Info, Level::Error);
+    // The group is gone; its level waits for another of that name.
+    registry
+        .set_log_level(Target::ClientId(ClientId::parse("fan").unwrap()), Level::Warn)
+        .await
+        .unwrap();
+    check(&registry, Level::Info, Level::Warn);
+}
+
+#[tokio::test]
+async fn the_targets_of_log_levels_are_bounded() {
+    use crate::ids::ClientId;
+    use crate::logging::{Level, Target};
+    let registry = registry();
+    registry.set_log_options(None, None, None).await.unwrap();
+    let target = |n: usize| Target::ClientId(ClientId::parse(&n.to_string()).unwrap());
+    for n in 0..500 {
+        registry.set_log_level(target(n), Level::Warn).await.unwrap();
+    }
+    let more = registry.set_log_level(target(500), Level::Warn).await;
+    check_refused(more, "LimitExceeded", "500 targets");
+    registry.set_log_level(target(7), Level::Debug).await.unwrap();
+    registry.delete_log_level(&target(3)).await.unwrap();
+    registry.set_log_level(target(500), Level::Warn).await.unwrap();
+}

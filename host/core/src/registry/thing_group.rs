@@ -345,6 +345,7 @@ impl Registry {
         group: &ThingGroupName,
         thing: &ThingName,
     ) -> Result<(), RegistryError> {
+        self.groups_of_thing_changed(thing).await?;
         self.forget_index(&member_key(group, thing.as_str())).await
     }
 
@@ -360,8 +361,10 @@ impl Registry {
         self.remove_index(entry).await
     }
 
-    /// Policies of groups hold for the certificates of the things in them.
+    /// Policies of groups hold for the certificates of the things in them, and log levels for the
+    /// things themselves.
     async fn membership_changed(&self, thing: &ThingName) -> Result<(), RegistryError> {
+        self.groups_of_thing_changed(thing).await?;
         let owner = super::attachment::Owner::Thing(thing);
         for id in self.attached_certificates(&owner).await? {
             self.certificate_changed(&id);

@@ -32,7 +32,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let is_told = ended.reason.is_some_and(|reason| reason != Reason::Success)
             && !self.shared.stop.is_cancelled();
         if let (Some(client), Some(left)) = (self.client.take(), ended.left) {
-            tracing::debug!(?client, reason = ?ended.reason, "disconnected");
+            let principal = client.publisher().principal.as_ref().map(tracing::field::display);
+            tracing::debug!(
+                client_id = ?client,
+                principal,
+                reason = ?ended.reason,
+                "disconnected"
+            );
             client.close(now, ended.reason, left);
         }
         let deadline = Box::pin(tokio::time::sleep(FAREWELL_TIMEOUT));

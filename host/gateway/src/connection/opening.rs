@@ -75,8 +75,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(None) => return,
             Ok(Some(opened)) => self.session.handle_opened(now, opened),
             Err(refusal) => {
-                let (client_id, remote) = (&credentials.client_id, credentials.peer);
-                tracing::warn!(?client_id, %remote, error = %refusal, "client refused");
+                let client_id = credentials.client_id.as_ref().map(tracing::field::display);
+                let remote = credentials.peer;
+                tracing::warn!(client_id, %remote, error = %refusal, "client refused");
                 self.session.handle_refused(now, &refusal);
             }
         }
@@ -145,7 +146,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         });
         let opened = shared.clients.open(&opening, now).await;
         let (client, resumed) = opened.map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        tracing::debug!(%client_id, remote = %credentials.peer, "connected");
+        let principal_id = principal.map(tracing::field::display);
+        tracing::debug!(
+            %client_id,
+            remote = %credentials.peer,
+            principal = principal_id,
+            "connected"
+        );
         let is_durable = client.queue().session().is_some();
         let publisher = client.publisher().clone();
         self.client = Some(client);
