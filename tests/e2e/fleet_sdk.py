@@ -14,7 +14,7 @@ from concurrent.futures import Future
 
 import boto3
 from awscrt import mqtt5, mqtt_request_response
-from awsiot import iotidentity, mqtt5_client_builder
+from awsiot import V2ServiceException, iotidentity, mqtt5_client_builder
 
 TIMEOUT_S = 20
 TEMPLATE = "lamps"
@@ -134,7 +134,7 @@ def register(identity, token, serial):
 def refused(identity, token, serial, error_code):
     try:
         register(identity, token, serial)
-    except iotidentity.V2ServiceException as error:
+    except V2ServiceException as error:
         assert error.modeled_error.error_code == error_code, error.modeled_error
     else:
         raise AssertionError(f"a device was provisioned, which should be told {error_code}")

@@ -197,7 +197,7 @@ fn targets<T>(
                  [plugins.{plugin}.grants], for instance: {kind} = [{example}]"
             ));
         }
-        Ask::Operator => return Ok(granted),
+        Ask::Operator | Ask::Optional => return Ok(granted),
     };
     let mut effective = Vec::with_capacity(asked.len());
     for text in asked {
@@ -412,6 +412,12 @@ mod tests {
         check_covers("a/b", "a/+", false);
         check_covers("#", "$aws/things/x", false);
         check_covers("$aws/#", "$aws/things/x", true);
+    }
+
+    #[test]
+    fn a_plugin_that_can_do_without_gets_nothing_unless_it_is_granted() {
+        let asks = Asks { http: Ask::Optional, ..Asks::default() };
+        assert!(Capabilities::resolve("p", &asks, &Grants::default()).is_ok());
     }
 
     #[test]

@@ -36,14 +36,17 @@ pub struct Asks {
     pub listen: bool,
 }
 
-/// Things that a plugin asks for: a list of them, or `"operator"` when only the operator can know.
+/// Things that a plugin asks for: a list of them, `"operator"` when only the operator can know, or
+/// `"optional"` when it can also do without.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "AskText")]
 pub enum Ask {
     /// Exactly these.
     List(Vec<String>),
-    /// Whatever the operator grants.
+    /// Whatever the operator grants, and something has to be.
     Operator,
+    /// Whatever the operator grants, if anything.
+    Optional,
 }
 
 impl Default for Ask {
@@ -53,7 +56,7 @@ impl Default for Ask {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a list of texts, or \"operator\"")]
+#[serde(untagged, expecting = "expected a list of texts, \"operator\" or \"optional\"")]
 enum AskText {
     Word(String),
     List(Vec<String>),
@@ -66,7 +69,8 @@ impl TryFrom<AskText> for Ask {
         match text {
             AskText::List(list) => Ok(Self::List(list)),
             AskText::Word(word) if word == "operator" => Ok(Self::Operator),
-            AskText::Word(_) => Err("expected a list of texts, or \"operator\""),
+            AskText::Word(word) if word == "optional" => Ok(Self::Optional),
+            AskText::Word(_) => Err("expected a list of texts, \"operator\" or \"optional\""),
         }
     }
 }
@@ -92,8 +96,8 @@ mod tests {
         for (text, expected) in [
             ("name = 'a'", "missing field `version`"),
             ("name = 'a'\nversion = '1'\nask = 1", "unknown field `ask`"),
-            ("name = 'a'\nversion = '1'\n[asks]\nhttp = 'all'", "or \"operator\""),
-            ("name = 'a'\nversion = '1'\n[asks]\nhttp = 3", "or \"operator\""),
+            ("name = 'a'\nversion = '1'\n[asks]\nhttp = 'all'", "\"operator\" or \"optional\""),
+            ("name = 'a'\nversion = '1'\n[asks]\nhttp = 3", "\"operator\" or \"optional\""),
         ] {
             let error = toml::from_str::<Manifest>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

@@ -169,7 +169,10 @@ impl Registry {
         let mut groups = Vec::new();
         for name in found.map(|(thing, _)| thing.groups).unwrap_or_default() {
             match self.describe_thing_group(&name).await {
-                Ok(group) => groups.extend(self.thing_group_ancestors(&group).await?),
+                Ok(group) => {
+                    let above = self.thing_group_ancestors(&group).await?;
+                    groups.extend(above.into_iter().map(|group| group.name));
+                }
                 // The thing is about to leave it.
                 Err(RegistryError::ResourceNotFound(_)) => continue,
                 Err(error) => return Err(error),
