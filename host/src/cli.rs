@@ -4,6 +4,7 @@
 //! runs on the data folder.
 
 mod key;
+mod password;
 mod policy;
 mod rule;
 mod table;
@@ -47,6 +48,9 @@ enum Command {
     /// Access keys for the API (the AWS CLI and SDKs sign with them).
     #[command(subcommand)]
     Key(key::Command),
+    /// Passwords of MQTT clients, for the plugin `password-authorizer`.
+    #[command(subcommand)]
+    Password(password::Command),
     /// Policies: which statement decides.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -103,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Up(up) => self::up(&up),
         Command::Status(folder) => status(&folder),
         Command::Key(command) => block_on(key::run(&command)),
+        Command::Password(command) => password::run(&command),
         Command::Policy(command) => block_on(policy::run(&command)),
         Command::Rule(command) => block_on(rule::run(&command)),
         Command::Query(query) => block_on(table::query(&query)),

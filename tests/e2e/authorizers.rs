@@ -12,6 +12,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -160,6 +161,25 @@ fn a_client_with_user_name_and_password_may_do_what_the_template_allows() {
 
     let log = host.log();
     assert!(!log.contains("wonderland") && !log.contains("looking-glass"), "a password is logged");
+}
+
+#[test]
+fn a_hash_of_the_command_line_lets_its_user_in() {
+    let mut hash = Command::new(env!("CARGO_BIN_EXE_gnomon"))
+        .args(["password", "hash", "alice"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    hash.stdin.take().unwrap().write_all(b"tea party\n").unwrap();
+    let output = hash.wait_with_output().unwrap();
+    let line = String::from_utf8(output.stdout).unwrap();
+    assert!(line.starts_with("alice:$argon2id$v=19$m=9216,t=4,p=1$"), "{line}");
+    let Some((_secrets, configuration)) = by_password(&line) else { return };
+    let host = Host::start(&configuration);
+    assert_eq!(log_in(&mut Client::tls(&host, "mqtt", None), "alice", "tea party"), 0);
+    let refused = log_in(&mut Client::tls(&host, "mqtt", None), "alice", "tea");
+    assert_eq!(refused, NOT_AUTHORIZED);
 }
 
 #[test]

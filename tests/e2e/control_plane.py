@@ -1,22 +1,35 @@
 """The control plane as boto3 knows it: every operation that Gnomon has is called, and every answer
 and error is held against botocore's own model of AWS IoT.
 
-Arguments: the endpoint, an access key and its secret.
+Arguments: the endpoint, an access key and its secret, the certificate of a CA and one that it signed.
 """
 
 import json
+import pathlib
 import sys
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-ENDPOINT, KEY, SECRET = sys.argv[1:]
+ENDPOINT, KEY, SECRET, CA_FILE, DEVICE_FILE = sys.argv[1:]
 ACCOUNT = "arn:aws:iot:us-east-1:123456789012:"
 DOCUMENT = json.dumps(
     {
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}],
+    }
+)
+
+ROLE = "arn:aws:iam::123456789012:role/provisioning"
+TEMPLATE = json.dumps(
+    {
+        "Resources": {
+            "certificate": {
+                "Type": "AWS::IoT::Certificate",
+                "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}},
+            }
+        }
     }
 )
 
@@ -361,6 +374,101 @@ def end():
     client.delete_thing_type(thingTypeName="Lamp")
 
 
+def cas():
+    ca, device = (pathlib.Path(file).read_text() for file in (CA_FILE, DEVICE_FILE))
+    code = client.get_registration_code()["registrationCode"]
+    assert code == client.get_registration_code()["registrationCode"] and len(code) == 64
+    client.delete_registration_code()
+    refused("ResourceNotFoundException", client.delete_registration_code)
+    refused("CertificateValidationException", client.register_certificate, certificatePem=device)
+    refused("CertificateValidationException", client.register_ca_certificate, caCertificate="x",
+            certificateMode="SNI_ONLY")
+    made = client.register_ca_certificate(
+        caCertificate=ca,
+        certificateMode="SNI_ONLY",
+        setAsActive=True,
+        allowAutoRegistration=True,
+        registrationConfig={"templateBody": TEMPLATE, "roleArn": ROLE},
+        tags=[{"Key": "site", "Value": "hall"}],
+    )
+    identifier = made["certificateId"]
+    assert client.list_tags_for_resource(resourceArn=made["certificateArn"])["tags"]
+    described = client.describe_ca_certificate(certificateId=identifier)
+    assert described["certificateDescription"]["status"] == "ACTIVE"
+    assert described["registrationConfig"] == {"templateBody": TEMPLATE, "roleArn": ROLE}
+    assert client.list_ca_certificates()["certificates"][0]["certificateId"] == identifier
+    registered = client.register_certificate(certificatePem=device, caCertificatePem=ca)
+    listed = client.list_certificates_by_ca(caCertificateId=identifier)["certificates"]
+    assert [it["certificateId"] for it in listed] == [registered["certificateId"]]
+    refused("ResourceAlreadyExistsException", client.register_certificate, certificatePem=device)
+    refused("CertificateStateException", client.delete_ca_certificate, certificateId=identifier)
+    client.update_ca_certificate(
+        certificateId=identifier, newStatus="INACTIVE", newAutoRegistrationStatus="DISABLE",
+        removeAutoRegistration=True,
+    )
+    client.delete_ca_certificate(certificateId=identifier)
+    refused("ResourceNotFoundException", client.describe_ca_certificate, certificateId=identifier)
+
+    identifier = registered["certificateId"]
+    refused("ResourceNotFoundException", client.transfer_certificate, certificateId="a" * 64,
+            targetAwsAccount="123456789012")
+    for answer in (client.cancel_certificate_transfer, client.reject_certificate_transfer,
+                   client.accept_certificate_transfer):
+        client.transfer_certificate(
+            certificateId=identifier, targetAwsAccount="123456789012", transferMessage="yours"
+        )
+        outgoing = client.list_outgoing_certificates()["outgoingCertificates"]
+        assert [it["transferredTo"] for it in outgoing] == ["123456789012"]
+        answer(certificateId=identifier)
+        refused("TransferAlreadyCompletedException", answer, certificateId=identifier)
+    described = client.describe_certificate(certificateId=identifier)["certificateDescription"]
+    assert described["transferData"]["transferMessage"] == "yours"
+    client.delete_certificate(certificateId=identifier)
+
+
+def provisioning():
+    made = client.create_provisioning_template(
+        templateName="Lamps",
+        templateBody=TEMPLATE,
+        provisioningRoleArn=ROLE,
+        enabled=True,
+        preProvisioningHook={"targetArn": "arn:aws:lambda:us-east-1:123456789012:function:gate"},
+        tags=[{"Key": "site", "Value": "hall"}],
+    )
+    name = {"templateName": "Lamps"}
+    assert client.list_tags_for_resource(resourceArn=made["templateArn"])["tags"]
+    described = client.describe_provisioning_template(**name)
+    assert (described["type"], described["templateBody"]) == ("FLEET_PROVISIONING", TEMPLATE)
+    assert client.list_provisioning_templates()["templates"][0]["templateName"] == "Lamps"
+    version = client.create_provisioning_template_version(**name, templateBody=TEMPLATE)
+    version = {"versionId": version["versionId"]}
+    assert len(client.list_provisioning_template_versions(**name)["versions"]) == 2
+    assert client.describe_provisioning_template_version(**name, **version)["templateBody"]
+    client.update_provisioning_template(
+        **name, defaultVersionId=version["versionId"], removePreProvisioningHook=True
+    )
+    refused("DeleteConflictException", client.delete_provisioning_template_version, **name, **version)
+    client.delete_provisioning_template_version(**name, versionId=1)
+    claim = client.create_provisioning_claim(**name)
+    assert claim["keyPair"]["PrivateKey"] and claim["expiration"]
+    client.delete_provisioning_template(**name)
+    refused("ResourceNotFoundException", client.create_provisioning_claim, **name)
+    refused("InvalidRequestException", client.create_provisioning_template, **name,
+            templateBody="{}", provisioningRoleArn=ROLE)
+
+    thing = {"Resources": {"lamp": {"Type": "AWS::IoT::Thing", "Properties": {
+        "ThingName": {"Ref": "Name"}, "AttributePayload": {"line": "3"}}}},
+        "Parameters": {"Name": {"Type": "String"}}}
+    body = json.dumps(thing)
+    made = client.register_thing(templateBody=body, parameters={"Name": "L9"})
+    assert made["resourceArns"] == {"lamp": f"{ACCOUNT}thing/L9"}
+    refused("InvalidRequestException", client.register_thing, templateBody=body)
+    thing["Resources"]["lamp"]["Properties"]["ThingTypeName"] = "None"
+    refused("ResourceRegistrationFailureException", client.register_thing,
+            templateBody=json.dumps(thing), parameters={"Name": "L9"})
+    client.delete_thing(thingName="L9")
+
+
 parts = (
     things,
     groups,
@@ -368,6 +476,8 @@ parts = (
     tags,
     policies,
     rules,
+    cas,
+    provisioning,
     authorizers,
     role_aliases,
     logging,
@@ -376,4 +486,4 @@ parts = (
 for part in parts:
     part()
 # The event that checks them has been heard.
-assert len(called) >= 83, sorted(called)
+assert len(called) >= 110, sorted(called)

@@ -6,7 +6,7 @@ use crate::plugins::folder;
 use crate::{program, skip, workspace};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -43,10 +43,40 @@ fn the_device_sdk_provisions_a_fleet_by_claim_by_trusted_user_and_by_csr() {
     fleet(&Host::start(""), None);
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// A CA of somebody else.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A certificate that it signed, and its key.
+    pub fn sign(&self, name: &str) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
 }
 
 #[test]
@@ -54,19 +84,7 @@ fn a_device_of_a_registered_ca_comes_in_at_once_and_is_its_thing() {
     let host = Host::start("");
     let Some(aws) = crate::aws::Aws::of(&host) else { return };
     let folder = TempDir::new().unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Acme Devices");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_key = KeyPair::generate().unwrap();
-    let ca_pem = params.self_signed(&ca_key).unwrap().pem();
-    let issuer = Issuer::new(params, ca_key);
-    let signed = |name: &str| {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    };
+    let ca = Ca::new("Acme Devices");
     let policy = json!({"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]});
     let template = json!({
@@ -82,8 +100,8 @@ fn a_device_of_a_registered_ca_comes_in_at_once_and_is_its_thing() {
         },
     });
     let code = aws.ok(&["iot", "get-registration-code"]);
-    let (verification, _) = signed(code["registrationCode"].as_str().unwrap());
-    let ca_file = write(folder.path(), "ca.pem", &ca_pem);
+    let (verification, _) = ca.sign(code["registrationCode"].as_str().unwrap());
+    let ca_file = write(folder.path(), "ca.pem", ca.pem());
     let verification = write(folder.path(), "verification.pem", &verification);
     let file = |path: &Path| format!("file://{}", path.display());
     let config = json!({"templateBody": template.to_string(), "roleArn": "arn:aws:iam::123456789012:role/r"});
@@ -99,7 +117,7 @@ fn a_device_of_a_registered_ca_comes_in_at_once_and_is_its_thing() {
         "--registration-config",
         &config.to_string(),
     ]);
-    let (certificate, key) = signed("truck-7");
+    let (certificate, key) = ca.sign("truck-7");
     let certificate = write(folder.path(), "device.pem", &certificate);
     let key = write(folder.path(), "device.key", &key);
     let mut client = Client::tls(&host, "mqtt", Some((&certificate, &key)));

@@ -3,6 +3,7 @@
 
 use crate::customer_example::Example;
 use crate::host::Host;
+use crate::provisioning::{Ca, write};
 use crate::{program, skip, workspace};
 use serde_json::Value;
 use std::process::Command;
@@ -54,12 +55,18 @@ fn the_control_plane_is_what_botocores_model_says() {
     if !import.status.success() {
         return skip("Python has no boto3; .ci/run installs it");
     }
+    let folder = tempfile::TempDir::new().unwrap();
+    let ca = Ca::new("Acme Devices");
+    let (device, _) = ca.sign("device-1");
+    let ca_file = write(folder.path(), "ca.pem", ca.pem());
+    let device_file = write(folder.path(), "device.pem", &device);
     let key = std::fs::read(host.path("data/keys/administrator.json")).unwrap();
     let key: Value = serde_json::from_slice(&key).unwrap();
     let output = Command::new(python)
         .arg(workspace().join("tests/e2e/control_plane.py"))
         .arg(host.api())
         .args(["accessKeyId", "secretAccessKey"].map(|name| key[name].as_str().unwrap()))
+        .args([&ca_file, &device_file])
         .output()
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
