@@ -338,6 +338,30 @@ def role_aliases():
     refused("ResourceNotFoundException", client.delete_role_alias, roleAlias="gate")
 
 
+def domain_configurations():
+    of = {"domainConfigurationName": "gate"}
+    authorizer = {"defaultAuthorizerName": "users", "allowAuthorizerOverride": True}
+    client.create_domain_configuration(
+        **of, domainName="gate.example.com", serviceType="DATA", authorizerConfig=authorizer
+    )
+    described = client.describe_domain_configuration(**of)
+    assert described["domainConfigurationStatus"] == "ENABLED"
+    assert described["authorizerConfig"] == authorizer
+    assert client.list_domain_configurations(serviceType="DATA")["domainConfigurations"]
+    exists, invalid = "ResourceAlreadyExistsException", "InvalidRequestException"
+    refused(exists, client.create_domain_configuration, **of)
+    refused(
+        invalid,
+        client.create_domain_configuration,
+        domainConfigurationName="x",
+        serverCertificateArns=["arn:aws:acm:us-east-1:123456789012:certificate/1"],
+    )
+    refused(invalid, client.delete_domain_configuration, **of)
+    client.update_domain_configuration(**of, domainConfigurationStatus="DISABLED")
+    client.delete_domain_configuration(**of)
+    refused("ResourceNotFoundException", client.describe_domain_configuration, **of)
+
+
 def logging():
     refused("NotConfiguredException", client.get_v2_logging_options)
     refused("NotConfiguredException", client.list_v2_logging_levels)
@@ -480,10 +504,11 @@ parts = (
     provisioning,
     authorizers,
     role_aliases,
+    domain_configurations,
     logging,
     end,
 )
 for part in parts:
     part()
 # The event that checks them has been heard.
-assert len(called) >= 110, sorted(called)
+assert len(called) >= 115, sorted(called)

@@ -6,6 +6,7 @@ pub(crate) mod billing_groups;
 pub(crate) mod ca_certificates;
 pub(crate) mod certificate_transfers;
 pub(crate) mod certificates;
+pub(crate) mod domain_configurations;
 pub(crate) mod endpoints;
 pub(crate) mod events;
 pub(crate) mod logging;

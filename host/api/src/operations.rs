@@ -196,6 +196,12 @@ pub(crate) const IOT: &[Operation] = operations! {
     Read ListProvisioningTemplateVersions GET "/provisioning-templates/{templateName}/versions";
     Write CreateProvisioningClaim POST "/provisioning-templates/{templateName}/provisioning-claim";
     Write RegisterThing POST "/things";
+    // Domain configurations.
+    Write CreateDomainConfiguration POST "/domainConfigurations/{domainConfigurationName}";
+    Read DescribeDomainConfiguration GET "/domainConfigurations/{domainConfigurationName}";
+    Write UpdateDomainConfiguration PUT "/domainConfigurations/{domainConfigurationName}";
+    Write DeleteDomainConfiguration DELETE "/domainConfigurations/{domainConfigurationName}";
+    Read ListDomainConfigurations GET "/domainConfigurations";
     // Role aliases.
     Write CreateRoleAlias POST "/role-aliases/{roleAlias}";
     Read DescribeRoleAlias GET "/role-aliases/{roleAlias}";

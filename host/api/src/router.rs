@@ -70,6 +70,7 @@ impl Service {
                 iot::ca_certificates::HANDLERS,
                 iot::certificate_transfers::HANDLERS,
                 iot::certificates::HANDLERS,
+                iot::domain_configurations::HANDLERS,
                 iot::endpoints::HANDLERS,
                 iot::events::HANDLERS,
                 iot::logging::HANDLERS,

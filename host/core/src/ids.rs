@@ -127,6 +127,11 @@ name!(
     |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '=' | ',' | '@' | '-')
 );
 name!(
+    /// Name of a domain configuration: 1..=128 of `[\w.-]`.
+    DomainConfigurationName, "domain configuration name", 128, "[\\w.-]+",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+);
+name!(
     /// Name of a named shadow: 1..=64 of `[$a-zA-Z0-9:_-]`.
     ShadowName, "shadow name", 64, "[$a-zA-Z0-9:_-]+",
     |c| c.is_ascii_alphanumeric() || matches!(c, '$' | ':' | '_' | '-')

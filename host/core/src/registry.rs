@@ -21,6 +21,7 @@ mod ca_certificate;
 mod certificate;
 mod certificate_transfer;
 mod claim;
+mod domain_configuration;
 mod event_configuration;
 mod group_policy;
 mod index;
@@ -59,6 +60,9 @@ pub use ca_certificate::{CaCertificate, CaRegistration, CaUpdate, RegistrationCo
 pub use certificate::{Certificate, CertificateMode, CertificateStatus, IssuedKeys};
 pub use certificate_transfer::Transfer;
 pub use claim::{CLAIM_LIFE, ProvisioningClaim, TOKEN_LIFE};
+pub use domain_configuration::{
+    DomainAuthorizer, DomainConfiguration, DomainConfigurationUpdate, ServiceType,
+};
 pub use event_configuration::{EventClass, EventConfigurations, EventDates};
 pub use group_policy::PolicyTarget;
 pub use issuer::{IssueError, Issued, Issuer};
@@ -253,6 +257,8 @@ struct Shared {
     log_levels: Levels,
     /// Held while levels are written and read again, so that the last change is what holds.
     log_changes: tokio::sync::Mutex<()>,
+    /// Held while a domain configuration is made.
+    domain_changes: tokio::sync::Mutex<()>,
 }
 
 type CompiledPolicies = HashMap<Box<str>, (Revision, Arc<Policy>)>;
@@ -271,6 +277,7 @@ impl Registry {
             observers: observer::Observers::default(),
             log_levels: Levels::default(),
             log_changes: tokio::sync::Mutex::default(),
+            domain_changes: tokio::sync::Mutex::default(),
         }))
     }
 

@@ -1,5 +1,5 @@
 //! Tags of things' types and groups, billing groups, policies, role aliases, rules, authorizers, CA
-//! certificates and provisioning templates.
+//! certificates, provisioning templates and domain configurations.
 
 use crate::Services;
 use crate::call::{Answer, Call};
@@ -7,8 +7,8 @@ use crate::error::ApiError;
 use crate::router::{Handlers, handlers};
 use crate::sigv4;
 use gnomon_core::ids::{
-    AuthorizerName, BillingGroupName, CertificateId, PolicyName, RoleAliasName, RuleName,
-    TemplateName, ThingGroupName, ThingTypeName,
+    AuthorizerName, BillingGroupName, CertificateId, DomainConfigurationName, PolicyName,
+    RoleAliasName, RuleName, TemplateName, ThingGroupName, ThingTypeName,
 };
 use gnomon_core::registry::Tags;
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,10 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
         }
         "policy" => drop(registry.get_policy(&PolicyName::parse(name)?).await?),
         "authorizer" => drop(registry.describe_authorizer(&AuthorizerName::parse(name)?).await?),
+        "domainconfiguration" => {
+            let name = DomainConfigurationName::parse(name)?;
+            drop(registry.describe_domain_configuration(&name).await?);
+        }
         "rolealias" => drop(registry.describe_role_alias(&RoleAliasName::parse(name)?).await?),
         "rule" => {
             let found = services.rules.get(&RuleName::parse(name)?);
@@ -109,7 +113,7 @@ async fn existing<'a>(services: &Services, arn: &'a str) -> Result<&'a str, ApiE
         other => {
             return Err(ApiError::not_found(format!(
                 "a {other:.40} has no tags on this host; thingtype, thinggroup, billinggroup, policy, \
-                 rolealias, rule, authorizer, cacert and provisioningtemplate have"
+                 rolealias, rule, authorizer, cacert, provisioningtemplate and domainconfiguration have"
             )));
         }
     }

@@ -32,6 +32,7 @@ pub(super) struct Scope<'a> {
 }
 
 /// A function of the template.
+#[derive(Clone, Copy)]
 enum Function<'a> {
     Ref(&'a str),
     Join(&'a Value, &'a Value),

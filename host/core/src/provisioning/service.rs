@@ -65,7 +65,7 @@ impl Service {
     ) -> Self {
         let handler = Arc::new(Handler {
             provisioner,
-            broker: broker.clone(),
+            broker,
             clock,
             metrics,
             publisher: Arc::default(),
@@ -74,7 +74,7 @@ impl Service {
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
         let (stop, stopped) = oneshot::channel();
         let entrance = Arc::new(Entrance { handler: handler.clone(), jobs });
-        let subscriptions = broker.register(entrance);
+        let subscriptions = handler.broker.register(entrance);
         for filter in FILTERS {
             let filter = TopicFilter::parse(filter).expect("whole levels are wildcards");
             let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };

@@ -68,6 +68,7 @@ impl<T> Diff<T> {
 }
 
 /// What changed.
+#[allow(clippy::large_enum_variant, reason = "there is one for the time of a write")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A thing: its attributes, its type, or the groups that it is in.
