@@ -84,7 +84,7 @@ mod tests {
     use gnomon_sdk::mock::MockHost;
     use serde_json::json;
 
-    fn list(allowed: serde_json::Value) -> Result<AllowList, String> {
+    fn list(allowed: &serde_json::Value) -> Result<AllowList, String> {
         let config = json!({"parameter": "Serial", "allowed": allowed});
         AllowList::new(serde_json::from_value(config).map_err(|error| error.to_string())?)
     }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn who_is_on_the_list_is_provisioned_and_nobody_else() {
-        let mut list = list(json!(["7", "8"])).unwrap();
+        let mut list = list(&json!(["7", "8"])).unwrap();
         assert_eq!(decide(&mut list, &[("Other", "9"), ("Serial", "7")]), Ok(true));
         let refused = "parameter Serial is \"9\", which is not on the list";
         assert_eq!(decide(&mut list, &[("Serial", "9")]), Err(refused.into()));
@@ -115,7 +115,7 @@ mod tests {
     fn a_list_can_be_a_granted_file() {
         let host = MockHost::new();
         host.set_secret("serials", b"# sold\n\n 7 \r\n8");
-        let mut list = list(json!({"secret": "serials"})).unwrap();
+        let mut list = list(&json!({"secret": "serials"})).unwrap();
         assert_eq!(decide(&mut list, &[("Serial", "7")]), Ok(true));
         assert!(decide(&mut list, &[("Serial", "# sold")]).is_err());
     }
@@ -127,7 +127,7 @@ mod tests {
             (json!(7), "neither a list"),
             (json!({"secret": "none"}), "none"),
         ] {
-            let error = list(allowed).err().unwrap();
+            let error = list(&allowed).err().unwrap();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -23,13 +23,14 @@ const PROVISION: &str = "$aws/provisioning-templates/lamps/provision/json";
 /// A client that hears what it has subscribed to.
 struct Device {
     id: ClientId,
-    heard: mpsc::UnboundedSender<(String, Vec<u8>)>,
+    heard: mpsc::Sender<(String, Vec<u8>)>,
 }
 
 impl Inbox for Device {
     fn deliver(&self, delivery: Delivery, _: &mut Wakes) {
         let message = delivery.message;
-        let _ = self.heard.send((message.topic.to_string(), message.payload.to_vec()));
+        let heard = (message.topic.to_string(), message.payload.to_vec());
+        self.heard.try_send(heard).expect("no test hears so much");
     }
 
     fn client_id(&self) -> Option<&ClientId> {
@@ -47,7 +48,7 @@ struct Bed {
 
 struct Connection {
     publisher: Arc<Publisher>,
-    answers: mpsc::UnboundedReceiver<(String, Vec<u8>)>,
+    answers: mpsc::Receiver<(String, Vec<u8>)>,
     _receiver: Receiver,
 }
 
@@ -106,17 +107,14 @@ impl Bed {
 
     fn connect(&self, id: &str, filters: &[&str]) -> Connection {
         let id = ClientId::parse(id).unwrap();
-        let (heard, answers) = mpsc::unbounded_channel();
+        let (heard, answers) = mpsc::channel(100);
         let receiver = self.broker.register(Arc::new(Device { id: id.clone(), heard }));
         for filter in filters {
             let filter = TopicFilter::parse(filter).unwrap();
             receiver.subscribe(&filter, SubscribeOptions::default(), None);
         }
-        let publisher = Arc::new(Publisher {
-            client_id: Some(id),
-            principal: Some(Principal::new("claim")),
-            ..Publisher::default()
-        });
+        let publisher =
+            Arc::new(Publisher { client_id: Some(id), principal: Some(Principal::new("claim")) });
         Connection { publisher, answers, _receiver: receiver }
     }
 
