@@ -91,8 +91,6 @@ pub enum StartError {
     Tables(#[from] gnomon_table::OpenError),
     #[error("the broker's sessions and messages cannot be read")]
     Broker(#[source] Box<dyn Error + Send + Sync>),
-    #[error("the configuration of events cannot be read")]
-    Events(#[from] registry::RegistryError),
     #[error(transparent)]
     Keys(#[from] KeyError),
     #[error(transparent)]

@@ -141,7 +141,7 @@ impl Visit for Client {
             "client_id" => self.client_id = text(),
             "principal" => self.principal = text(),
             "remote" => {
-                self.ip = text().and_then(|it| it.parse().map(|it: SocketAddr| it.ip()).ok())
+                self.ip = text().and_then(|it| it.parse().map(|it: SocketAddr| it.ip()).ok());
             }
             _ => {}
         }
