@@ -475,6 +475,48 @@ fn who_takes_over_as_somebody_else_does_not_get_the_session() {
 }
 
 #[test]
+fn who_offends_too_often_stays_connected_and_says_nothing() {
+    let Some(address) = server::strict() else { return };
+    let topic = topic();
+    let mut subscriber = Connect::new(Version::V5).open_at(address).0;
+    subscriber.subscribe(&topic, 1);
+    let user = |version| {
+        let own =
+            Connect { username: Some(USER), password: Some(PASSWORD), ..Connect::new(version) };
+        own.open_at(address).0
+    };
+    for _ in 0..server::STRICT {
+        let mut offender = user(Version::V311);
+        offender.send(&[0xd0, 0]);
+        offender.closed();
+        // Whoever is nobody may offend as often as it likes.
+        let mut nobody = Connect::new(Version::V311).open_at(address).0;
+        nobody.send(&[0xd0, 0]);
+        nobody.closed();
+    }
+    let mut publisher = Connect::new(Version::V5).open_at(address).0;
+    publisher.publish(&topic, "from nobody", 1);
+    subscriber.receive("from nobody");
+    // It comes into quarantine behind its last offence, not with it.
+    let start = SystemClock.now();
+    let is_silent = || {
+        let mut probe = user(Version::V5);
+        probe.send(&Message { qos: 1, ..Message::new("probe", "") }.bytes(Version::V5, 1));
+        probe.ack(0x40) == (1, reason::NOT_AUTHORIZED)
+    };
+    while !is_silent() {
+        assert!(start.elapsed() < UNNOTICED, "{:?}", start.elapsed());
+    }
+    let mut silent = user(Version::V311);
+    silent.subscribe(&topic, 1);
+    silent.publish(&topic, "unheard", 1);
+    silent.publish(&topic, "unheard", 0);
+    publisher.publish(&topic, "not for it", 1);
+    subscriber.receive("not for it");
+    silent.quiet();
+}
+
+#[test]
 fn packet_identifiers_begin_anew_behind_the_last() {
     // More than there are, some of them unacknowledged all the time.
     const MESSAGES: u32 = 70_000;

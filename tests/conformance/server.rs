@@ -19,6 +19,7 @@ use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Opened};
 use gnomon_core::ids::{Account, PolicyName};
 use gnomon_core::limits::Limits;
+use gnomon_core::quarantine::{self, Quarantine, QuarantineConfig};
 use gnomon_core::random::{Random, SeededRandom};
 use gnomon_core::registry::{IssueError, Issued, Issuer, Ports, Registry};
 use gnomon_core::session::{Compat, Config};
@@ -57,6 +58,9 @@ pub const PASSWORD: &str = "right";
 /// A user about whom the tests' authorizer is asked again after a second: the second time it gives
 /// him less, the third nothing.
 pub const BRIEF: &str = "brief";
+
+/// Offences that the strict server does not forgive.
+pub const STRICT: u32 = 3;
 
 /// The method of enhanced authentication that the servers offer.
 pub const METHOD: &str = "TESTS";
@@ -140,20 +144,39 @@ pub fn fresh() -> Option<SocketAddr> {
     is_gnomon().then(|| start(Limits::default(), Duration::from_secs(60)).mqtt)
 }
 
+/// A gateway where [`STRICT`] offences are too many; `None` against another broker.
+pub fn strict() -> Option<SocketAddr> {
+    is_gnomon().then(|| {
+        let strict =
+            QuarantineConfig { enabled: true, offences: STRICT, ..QuarantineConfig::default() };
+        start_with(Limits::default(), Duration::from_secs(60), strict).mqtt
+    })
+}
+
 /// A listener for WebSockets on `/mqtt`; `None` against another broker.
 pub fn websocket() -> Option<SocketAddr> {
     is_gnomon().then(|| GENEROUS.websocket)
 }
 
 fn start(limits: Limits, connect_timeout: Duration) -> Addresses {
+    start_with(limits, connect_timeout, QuarantineConfig::default())
+}
+
+fn start_with(
+    limits: Limits,
+    connect_timeout: Duration,
+    quarantine: QuarantineConfig,
+) -> Addresses {
     RUNTIME.block_on(async {
-        let shared = gateway(&limits).await;
+        let tells_offences = quarantine.enabled;
+        let shared = gateway(&limits, quarantine).await;
         let session = Arc::new(Config {
             limits,
             connect_timeout,
             compat: Compat::Mqtt,
             redirect: None,
             metrics: Arc::default(),
+            tells_offences,
         });
         let service = Service {
             handler: Arc::new(NoPages),
@@ -168,7 +191,7 @@ fn start(limits: Limits, connect_timeout: Duration) -> Addresses {
     })
 }
 
-async fn gateway(limits: &Limits) -> Arc<Shared> {
+async fn gateway(limits: &Limits, strictness: QuarantineConfig) -> Arc<Shared> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
     let registry = Registry::new(Ports {
@@ -196,8 +219,21 @@ async fn gateway(limits: &Limits) -> Arc<Shared> {
     let clients =
         Clients::new(broker.clone(), bounds, limits.subscriptions_per_session, Arc::default());
     clients.restore(recovered, Now::of(&*clock)).unwrap();
+    let (quarantine, worker) = Quarantine::new(
+        strictness,
+        quarantine::Ports {
+            registry: registry.clone(),
+            broker: broker.clone(),
+            clients: clients.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            metrics: Arc::default(),
+        },
+    );
+    RUNTIME.spawn(worker.run());
     let shared = Arc::new(Shared {
         clients: clients.clone(),
+        quarantine,
         authenticator: Authenticator::new(registry, clock.clone(), authorizers),
         metrics: Arc::default(),
         wheel: Wheel::new(clock.now()),

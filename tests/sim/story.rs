@@ -44,6 +44,7 @@ fn world(seed: u64, disk: Disk) -> World {
         compat: Compat::Mqtt,
         redirect: None,
         metrics: Arc::default(),
+        tells_offences: false,
     };
     let devices = (0..8).map(|number| {
         let version = if dice.once_in(3) { Version::V311 } else { Version::V5 };

@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "broker",
     "shadow",
     "events",
+    "quarantine",
     "actions",
     "rules",
     "tables",

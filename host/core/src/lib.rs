@@ -5,7 +5,8 @@
 //! [`limits`], [`metrics`], [`logging`]),
 //! then what is durable ([`storage`]), who may do what (`registry`, `policy`, `auth`), the
 //! protocol (`session`), the distribution (`broker`), its clients on reserved topics
-//! (`shadow`), the registry's changes as messages ([`events`]), the rules (`actions`, `rules`), what
+//! (`shadow`), the registry's changes as messages ([`events`]), who is
+//! to be silent ([`quarantine`]), the rules (`actions`, `rules`), what
 //! they keep ([`tables`]), and how devices get in for the first time ([`provisioning`]). [`adapter`] is
 //! the port to whoever answers HTTP requests.
 //!
@@ -37,6 +38,8 @@ pub mod broker;
 pub mod shadow;
 
 pub mod events;
+
+pub mod quarantine;
 
 pub mod actions;
 pub mod rules;

@@ -63,6 +63,14 @@ metrics! {
     publishes_paused,
     /// Publications refused by policy.
     publish_denied,
+    /// Offences of clients that count for the quarantine.
+    quarantine_offences,
+    /// Things and principals put into quarantine.
+    quarantine_entered,
+    /// Things and principals let out of quarantine.
+    quarantine_lifted,
+    /// Publications of clients in quarantine, dropped.
+    quarantine_dropped,
     /// Subscriptions refused by policy.
     subscribe_denied,
     /// Subscriptions refused because of a bound.

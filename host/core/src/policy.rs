@@ -204,6 +204,7 @@ pub struct ThingContext {
 pub struct Permissions {
     /// Denying statements first: the first that applies decides.
     statements: Arc<[Arc<Statement>]>,
+    is_quarantined: bool,
 }
 
 impl Permissions {
@@ -212,7 +213,25 @@ impl Permissions {
         let mut statements: Vec<_> =
             policies.into_iter().flat_map(|policy| policy.bind(context)).collect();
         statements.sort_by_key(|statement| !statement.denies());
-        Self { statements: statements.into() }
+        Self { statements: statements.into(), is_quarantined: false }
+    }
+
+    /// The same with one more policy.
+    pub(crate) fn and(self, policy: &Policy, context: &Context) -> Self {
+        let known = self.statements.iter().cloned();
+        let mut statements: Vec<_> = policy.bind(context).chain(known).collect();
+        statements.sort_by_key(|statement| !statement.denies());
+        Self { statements: statements.into(), ..self }
+    }
+
+    /// The same of a client in quarantine.
+    pub(crate) fn in_quarantine(self) -> Self {
+        Self { is_quarantined: true, ..self }
+    }
+
+    /// True for a client in quarantine: what it may not publish is dropped, and it stays connected.
+    pub fn is_quarantined(&self) -> bool {
+        self.is_quarantined
     }
 
     /// True when a statement allows the action and none denies it.

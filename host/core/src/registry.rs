@@ -30,6 +30,7 @@ mod log_level;
 mod observer;
 mod policy;
 mod provisioning_template;
+mod quarantine;
 mod record;
 mod role_alias;
 mod tag;
@@ -73,6 +74,7 @@ pub use provisioning_template::{
     NewTemplate, ProvisioningHook, ProvisioningTemplate, TemplateType, TemplateUpdate,
     TemplateVersion,
 };
+pub use quarantine::{OffenceKind, Offender, QUARANTINE_GROUP, QUARANTINE_POLICY, QuarantineEntry};
 pub use role_alias::{CREDENTIAL_DURATION_S, RoleAlias};
 pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};

@@ -20,7 +20,7 @@ pub mod reserved;
 
 use crate::auth::{Identity, Refusal};
 use crate::broker::{Delivery, Published};
-use crate::ids::ClientId;
+use crate::ids::{ClientId, Principal, ThingName};
 use crate::limits::Limits;
 use crate::message::{Message, Publisher, QoS, SubscriptionId};
 use crate::metrics::Metrics;
@@ -29,12 +29,14 @@ use crate::packet::{
     Subscribe, SubscribeOptions, Unsubscribe, Version, Will,
 };
 use crate::policy::{Action, Permissions, Resource};
+use crate::registry::{OffenceKind, Offender};
 use crate::storage::{Durability, Position};
 use crate::time::{Now, Timestamp};
 use crate::topic::{TopicFilter, TopicName};
 use active::Active;
 use bytes::Bytes;
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +54,8 @@ pub struct Config {
     pub redirect: Option<Redirect>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Tell offences ([`Output::Offence`]).
+    pub tells_offences: bool,
 }
 
 /// Whose rules hold where the MQTT standard and AWS IoT Core disagree.
@@ -150,8 +154,25 @@ pub enum Output {
     Released(PacketId),
     /// A durable session got PUBREL; answer with [`Session::handle_completed`].
     Completed(PacketId),
+    /// A client that is connected and somebody did what may bring it into quarantine; no answer.
+    Offence(Box<Offence>),
     /// Send what came before, then close the socket; [`Session::end`] has the rest.
     Close,
+}
+
+/// What a client did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offence {
+    /// The client's thing, else its principal: who would come into quarantine for it.
+    pub offender: Offender,
+    /// Its client id.
+    pub client_id: ClientId,
+    /// Its principal.
+    pub principal: Principal,
+    /// Of which kind.
+    pub kind: OffenceKind,
+    /// What it did, for people.
+    pub what: Cow<'static, str>,
 }
 
 /// The driver's answer to [`Output::Open`].
@@ -282,6 +303,7 @@ impl Session {
         self.config.metrics.protocol_errors.increment();
         let client_id = self.client_id().map(ClientId::as_str).unwrap_or_default();
         tracing::info!(client_id, reason = ?error.reason, error = error.what, "protocol error");
+        self.offend(kind_of(error.reason), error.what);
         match &self.phase {
             // [MQTT-3.1.4-1], [MQTT-3.2.2-7]: a CONNECT that is understood gets its refusal.
             Phase::Opening(_) | Phase::Challenged(_) => {
@@ -340,7 +362,7 @@ impl Session {
         let Phase::Active(active) = &mut self.phase else { return };
         active.disconnect_at = identity.disconnect_after.map(|after| now.instant + after);
         let method = active.authentication_method.clone();
-        self.handle_permissions(identity.permissions);
+        self.handle_identity(identity);
         let auth = Auth { reason: Reason::Success, method, data: Some(data) };
         self.output.push_back(Output::Send(Packet::Auth(Box::new(auth))));
     }
@@ -373,6 +395,7 @@ impl Session {
         let refused = reasons.iter().filter(is_bound).count();
         if refused > 0 {
             self.config.metrics.subscriptions_refused.add(refused as u64);
+            self.offend(OffenceKind::Limits, "subscriptions beyond the limits");
         }
         self.answer(durability, Packet::SubAck(SubAck { packet_id, reasons }));
     }
@@ -394,10 +417,10 @@ impl Session {
         }
     }
 
-    /// The policies of the client changed.
-    pub fn handle_permissions(&mut self, permissions: Permissions) {
+    /// The policies of the client changed, or what else is known of it.
+    pub fn handle_identity(&mut self, identity: Identity) {
         if let Phase::Active(active) = &mut self.phase {
-            active.set_permissions(permissions);
+            active.set_identity(identity);
         }
     }
 
@@ -598,6 +621,16 @@ impl Session {
         Ok(())
     }
 
+    /// Tells an offence, if it counts for anybody.
+    fn offend(&mut self, kind: OffenceKind, what: impl Into<Cow<'static, str>>) {
+        if self.config.tells_offences
+            && let Phase::Active(active) = &self.phase
+            && let Some(offence) = active.offence(kind, what.into())
+        {
+            self.output.push_back(Output::Offence(Box::new(offence)));
+        }
+    }
+
     /// Sends an answer when it may go out: answers stay in the order of what they answer
     /// [MQTT-4.6.0-2].
     fn answer(&mut self, durability: Durability, packet: Packet) {
@@ -654,6 +687,17 @@ impl Session {
             _ => None,
         };
         self.phase = Phase::Closed(Box::new(Ended { reason: why, left }));
+    }
+}
+
+/// Whether the client exceeded a limit or sent what is none of the protocol.
+fn kind_of(reason: Reason) -> OffenceKind {
+    match reason {
+        Reason::PacketTooLarge
+        | Reason::TopicNameInvalid
+        | Reason::TopicFilterInvalid
+        | Reason::ReceiveMaximumExceeded => OffenceKind::Limits,
+        _ => OffenceKind::Malformed,
     }
 }
 

@@ -30,6 +30,7 @@ use gnomon_core::broker::log::Event;
 use gnomon_core::broker::queue::QueueEvent;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::{Auth, ConnAck, Connect, Delivered, Packet};
+use gnomon_core::quarantine::Quarantine;
 use gnomon_core::random::Random;
 use gnomon_core::session::{Config, Output, ProtocolError, Session};
 use gnomon_core::time::{Clock, Now};
@@ -69,6 +70,8 @@ pub struct Shared {
     pub clients: Clients,
     /// Who a client is.
     pub authenticator: Authenticator,
+    /// Who is told of offences.
+    pub quarantine: Arc<Quarantine>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The host's clocks.
@@ -264,6 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Output::Open(connect) => return Some(Step::Open(connect)),
                 Output::Continue(auth) => return Some(Step::Continue(auth)),
                 Output::Reauthenticate(auth) => self.reauthenticate(now, auth),
+                Output::Offence(offence) => self.shared.quarantine.offended(now, *offence),
                 driven => self.drive(now, driven, wakes),
             }
             next = self.session.poll_output();
@@ -303,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // `is_closed` says so too; the loop ends when everything is sent.
             Output::Close => {}
             Output::Send(_) | Output::Deliver(_) | Output::Open(_) => {}
-            Output::Continue(_) | Output::Reauthenticate(_) => {}
+            Output::Continue(_) | Output::Reauthenticate(_) | Output::Offence(_) => {}
         }
     }
 

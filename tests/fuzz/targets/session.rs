@@ -146,6 +146,7 @@ impl Driver {
             compat: if start.is_aws { Compat::Aws } else { Compat::Mqtt },
             redirect: None,
             metrics: Arc::default(),
+            tells_offences: false,
         };
         let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
         let session = Session::new(Arc::new(config), Now::of(&clock));
@@ -288,7 +289,11 @@ impl Driver {
             }
             Output::Released(id) => session.handle_released(id, durability),
             Output::Completed(id) => session.handle_completed(id, durability),
-            Output::Send(_) | Output::Deliver(_) | Output::Acknowledged(_) | Output::Close => {
+            Output::Send(_)
+            | Output::Deliver(_)
+            | Output::Acknowledged(_)
+            | Output::Offence(_)
+            | Output::Close => {
                 unreachable!("needs no answer")
             }
         }
@@ -428,7 +433,7 @@ impl Driver {
                     self.session.handle_challenged(Bytes::new());
                 }
             }
-            Step::Reauthenticated => self.session.handle_permissions(PERMISSIONS.clone()),
+            Step::Reauthenticated => self.session.handle_identity(self.identity()),
             Step::Refused => {
                 if matches!(
                     self.owed.front(),

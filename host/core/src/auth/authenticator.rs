@@ -21,7 +21,8 @@ use crate::ids::{
 };
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
 use crate::registry::{
-    Certificate, CertificateStatus, Registry, RegistryError, Thing, certificate_id,
+    Certificate, CertificateStatus, Offender, QUARANTINE_POLICY, Registry, RegistryError, Thing,
+    certificate_id,
 };
 use crate::time::Clock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -335,7 +336,10 @@ impl Authenticator {
     ) -> Result<(Identity, Option<Duration>), Refusal> {
         let context = context(credentials);
         let (identity, refresh_after) = match method {
-            Method::Authorizer(chosen) => self.ask_authorizer(chosen, credentials).await?,
+            Method::Authorizer(chosen) => {
+                let (identity, refresh_after) = self.ask_authorizer(chosen, credentials).await?;
+                (self.with_quarantine(identity, credentials).await?, refresh_after)
+            }
             Method::Certificate(der) => (self.admit_certificate(der, context).await?, None),
             Method::Anonymous(policy) => (self.admit_anonymous(policy, &context).await?, None),
         };
@@ -470,15 +474,48 @@ impl Authenticator {
         self.permissions(&names, &certificate, thing, context).await
     }
 
-    /// Names of the policies of a certificate, and of those that the thing has from its groups.
+    /// What an authorizer answered, and the policy of the quarantine if the thing or the principal is
+    /// there.
+    pub(super) async fn with_quarantine(
+        &self,
+        identity: Identity,
+        credentials: &Credentials,
+    ) -> Result<Identity, Refusal> {
+        let thing = identity.thing.clone().map(Offender::Thing);
+        let principal = identity.principal.clone().map(Offender::Principal);
+        let mut is_in = false;
+        for offender in thing.into_iter().chain(principal) {
+            is_in |= match self.registry.is_in_quarantine(&offender).await {
+                // Deleted at this moment.
+                Err(RegistryError::ResourceNotFound(_)) => false,
+                is_in => is_in.map_err(|error| unavailable(&error))?,
+            };
+        }
+        if !is_in {
+            return Ok(identity);
+        }
+        let name = PolicyName::parse(QUARANTINE_POLICY).expect("it is a name");
+        let permissions = match self.compiled(&name).await? {
+            Some(policy) => identity.permissions.and(&policy, &context(credentials)),
+            None => identity.permissions,
+        };
+        Ok(Identity { permissions: permissions.in_quarantine(), ..identity })
+    }
+
+    /// Names of the policies of a certificate, and of those that the thing has from its groups. Under
+    /// another client id than its things' a certificate is in quarantine with any of them.
     async fn policies_of(
         &self,
         certificate: &Certificate,
         thing: Option<&Thing>,
     ) -> Result<BTreeSet<PolicyName>, RegistryError> {
         let mut names = certificate.policies.clone();
-        if let Some(thing) = thing {
-            names.extend(self.registry.policies_of_thing(thing).await?);
+        match thing {
+            Some(thing) => names.extend(self.registry.policies_of_thing(thing).await?),
+            None if self.registry.has_silent_thing(certificate).await? => {
+                names.extend(PolicyName::parse(QUARANTINE_POLICY).ok());
+            }
+            None => {}
         }
         Ok(names)
     }
@@ -499,7 +536,11 @@ impl Authenticator {
             context.certificate = distinguished_name::fields(&certificate.der());
         }
         context.thing = thing.map(ThingContext::from);
-        Ok(Permissions::new(policies.iter().map(|policy| &**policy), &context))
+        let permissions = Permissions::new(policies.iter().map(|policy| &**policy), &context);
+        Ok(match names.contains(QUARANTINE_POLICY) {
+            true => permissions.in_quarantine(),
+            false => permissions,
+        })
     }
 
     /// What is left of the certificate's validity, at most a year: no clock overflows by it.

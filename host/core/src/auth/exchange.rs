@@ -143,6 +143,7 @@ impl Authenticator {
         let refresh_after = refresh_after.map(|seconds| Duration::from_secs(seconds.into()));
         identity.disconnect_after =
             identity.disconnect_after.into_iter().chain(refresh_after).min();
+        let identity = self.with_quarantine(identity, credentials).await?;
         let identity = check_connect(identity, credentials.client_id.as_ref())?;
         // The session belongs to the principal that opened it.
         if exchange.principal.is_some() && exchange.principal != identity.principal {

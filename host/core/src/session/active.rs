@@ -4,9 +4,10 @@
 
 use super::connect::keep_alive_s;
 use super::{
-    Ack, Action, Config, Delivery, Durability, Left, Limits, Opened, Output, Packet, PacketId,
-    Permissions, Position, ProtocolError, Publisher, Reason, Resource, Resumable, TopicName,
-    Version, Will, error, reserved, will_message,
+    Ack, Action, Config, Cow, Delivery, Durability, Identity, Left, Limits, Offence, OffenceKind,
+    Offender, Opened, Output, Packet, PacketId, Permissions, Position, ProtocolError, Publisher,
+    Reason, Resource, Resumable, ThingName, TopicName, Version, Will, error, reserved,
+    will_message,
 };
 use crate::ids::ClientId;
 use crate::packet::{Connect, TopicAlias};
@@ -20,6 +21,7 @@ pub(super) struct Active {
     pub(super) version: Version,
     pub(super) publisher: Arc<Publisher>,
     pub(super) permissions: Permissions,
+    thing: Option<ThingName>,
     /// 0: off.
     pub(super) keep_alive_s: u16,
     pub(super) session_expiry_s: u32,
@@ -128,6 +130,7 @@ impl Active {
             version: connect.version,
             publisher: opened.publisher,
             permissions: opened.identity.permissions,
+            thing: opened.identity.thing,
             keep_alive_s,
             session_expiry_s: connect.session_expiry_s.min(limits.session_expiry_s),
             will: connect.will,
@@ -184,10 +187,29 @@ impl Active {
         }
     }
 
-    pub(super) fn set_permissions(&mut self, permissions: Permissions) {
-        self.permissions = permissions;
+    pub(super) fn set_identity(&mut self, identity: Identity) {
+        self.permissions = identity.permissions;
+        self.thing = identity.thing;
         self.verdicts = None;
         self.is_challenged = false;
+    }
+
+    /// What the client did; `None` when there is nobody to be put into quarantine for it: nobody knows
+    /// who an anonymous client is, and who is there already cannot come there.
+    pub(super) fn offence(&self, kind: OffenceKind, what: Cow<'static, str>) -> Option<Offence> {
+        let Publisher { client_id: Some(client_id), principal: Some(principal) } = &*self.publisher
+        else {
+            return None;
+        };
+        if self.permissions.is_quarantined() {
+            return None;
+        }
+        let offender = match &self.thing {
+            Some(thing) => Offender::Thing(thing.clone()),
+            None => Offender::Principal(principal.clone()),
+        };
+        let (client_id, principal) = (client_id.clone(), principal.clone());
+        Some(Offence { offender, client_id, principal, kind, what })
     }
 
     pub(super) fn under_way(&self) -> &UnderWay {

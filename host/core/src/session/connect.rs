@@ -54,13 +54,15 @@ pub(super) fn check(connect: &Connect, config: &Config) -> Result<(), ProtocolEr
 
 impl Session {
     /// Whether the client may leave its will; to be asked before its session is taken over, which
-    /// a refused CONNECT must not touch.
+    /// a refused CONNECT must not touch. A client in quarantine connects in any case: its will is
+    /// withheld in the end, as are those of clients that lost the right.
     pub fn allows_will(connect: &Connect, permissions: &Permissions) -> bool {
-        connect.will.as_ref().is_none_or(|will| {
-            let topic = || Resource::Topic(will.topic.as_str());
-            permissions.allows(Action::Publish, topic())
-                && (!will.retain || permissions.allows(Action::RetainPublish, topic()))
-        })
+        permissions.is_quarantined()
+            || connect.will.as_ref().is_none_or(|will| {
+                let topic = || Resource::Topic(will.topic.as_str());
+                permissions.allows(Action::Publish, topic())
+                    && (!will.retain || permissions.allows(Action::RetainPublish, topic()))
+            })
     }
 }
 

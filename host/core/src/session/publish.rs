@@ -6,8 +6,8 @@
 
 use super::active::{Active, UnderWay, Verdict, ack};
 use super::{
-    Arc, Compat, Delivered, Delivery, Durability, Message, Output, Packet, PacketId, Phase,
-    Position, ProtocolError, Publish, Published, QoS, Reason, Resumable, Session, VecDeque,
+    Arc, Compat, Delivered, Delivery, Durability, Message, OffenceKind, Output, Packet, PacketId,
+    Phase, Position, ProtocolError, Publish, Published, QoS, Reason, Resumable, Session, VecDeque,
     Version, error,
 };
 use crate::packet::Ack;
@@ -124,7 +124,10 @@ impl Session {
         self.config.metrics.messages_received.increment();
         if active.count_publish(now, limits.publishes_per_second) {
             self.config.metrics.publishes_paused.increment();
+            self.offend(OffenceKind::Limits, "more publications in a second than the limit");
         }
+        let Phase::Active(active) = &mut self.phase else { return Ok(()) };
+        let limits = &self.config.limits;
         let topic = active.resolve(publish.topic, publish.topic_alias, limits)?;
         if publish.qos == QoS::ExactlyOnce && self.config.compat == Compat::Aws {
             return Err(error(Reason::QoSNotSupported, "PUBLISH with QoS 2"));
@@ -143,6 +146,11 @@ impl Session {
         // A request is no state, and AWS keeps none.
         let retain = publish.retain && !topic.is_reserved();
         let verdict = active.may_publish(&topic, retain, limits)?;
+        if verdict != Verdict::Allowed && active.permissions.is_quarantined() {
+            self.config.metrics.quarantine_dropped.increment();
+            self.deny(now, verdict, publish.qos, publish.packet_id);
+            return Ok(());
+        }
         if verdict != Verdict::Allowed {
             self.config.metrics.publish_denied.increment();
             tracing::info!(client_id = %active.client_id(), %topic, "publish denied");
@@ -165,13 +173,14 @@ impl Session {
 
     /// Answers a PUBLISH that is not allowed. MQTT 5 has a reason for it. 3.1.1 has none: the
     /// message is acknowledged and dropped, or the connection closed [MQTT-3.3.5-2]. AWS closes;
-    /// here a reserved topic is no attack when the listener follows the standard.
+    /// here a reserved topic is no attack when the listener follows the standard, and a client in
+    /// quarantine stays.
     fn deny(&mut self, now: Now, verdict: Verdict, qos: QoS, packet_id: Option<PacketId>) {
         let Phase::Active(active) = &mut self.phase else { return };
         let is_harmless = verdict == Verdict::Reserved && self.config.compat == Compat::Mqtt;
         let reason = match (active.version, packet_id) {
             (Version::V5, Some(_)) => Reason::NotAuthorized,
-            _ if is_harmless => Reason::Success,
+            _ if is_harmless || active.permissions.is_quarantined() => Reason::Success,
             _ => return self.close(now, Reason::NotAuthorized, None),
         };
         let Some(id) = packet_id else { return };

@@ -28,6 +28,7 @@ impl Bench {
             compat: Compat::Mqtt,
             redirect: None,
             metrics: Arc::default(),
+            tells_offences: false,
         };
         Self::with(config, clock)
     }
@@ -47,6 +48,7 @@ impl Bench {
             compat: Compat::Aws,
             redirect: None,
             metrics: Arc::default(),
+            tells_offences: false,
         };
         Self::with(config, bench.clock)
     }
@@ -78,12 +80,7 @@ impl Bench {
     #[track_caller]
     fn open(&mut self, resumed: Option<Resumable>) {
         assert!(matches!(self.session.poll_output(), Some(Output::Open(_))));
-        let identity = Identity {
-            principal: Some(crate::ids::Principal::new("p")),
-            thing: None,
-            permissions: self.permissions.clone(),
-            disconnect_after: None,
-        };
+        let identity = identity(self.permissions.clone());
         let client_id = ClientId::parse("c").ok();
         let publisher = Publisher { client_id, principal: identity.principal.clone() };
         let now = self.now();
@@ -128,6 +125,11 @@ impl Bench {
         let now = self.now();
         self.session.handle_delivery(now, delivery(topic, qos, None, now.wall));
     }
+}
+
+fn identity(permissions: Permissions) -> Identity {
+    let principal = Some(crate::ids::Principal::new("p"));
+    Identity { principal, thing: None, permissions, disconnect_after: None }
 }
 
 fn permissions() -> Permissions {
@@ -380,7 +382,7 @@ fn deliveries_stay_within_the_window_and_what_is_denied_never_comes() {
     assert_eq!(bench.session.delivery_room(), 1);
     bench.outputs();
     // What waited while the right was withdrawn does not come either.
-    bench.session.handle_permissions(Permissions::default());
+    bench.session.handle_identity(identity(Permissions::default()));
     bench.deliver("a", QoS::AtLeastOnce);
     bench.expect(&[]);
 }
@@ -481,7 +483,7 @@ fn a_will_is_left_by_every_end_but_a_clean_disconnect() {
     }
     // The right to publish it was withdrawn meanwhile.
     let mut bench = Bench::connected(with_will());
-    bench.session.handle_permissions(Permissions::default());
+    bench.session.handle_identity(identity(Permissions::default()));
     let now = bench.now();
     assert!(bench.session.end(now).left.unwrap().will.is_none());
 }
@@ -734,12 +736,7 @@ fn enhanced_authentication_goes_back_and_forth_until_the_host_is_content() {
     bench.packet(auth(Reason::ReAuthenticate, "M", "4"));
     bench.packet(Packet::PingReq);
     bench.expect(&["Reauthenticate(", "PingResp"]);
-    let identity = Identity {
-        principal: None,
-        thing: None,
-        permissions: Permissions::default(),
-        disconnect_after: None,
-    };
+    let identity = identity(Permissions::default());
     let now = bench.now();
     bench.session.handle_reauthenticated(now, identity, Bytes::from_static(b"5"));
     bench.expect(&["Auth(Auth { reason: Success"]);
@@ -781,6 +778,7 @@ fn a_client_is_told_where_else_to_go() {
             compat: Compat::Mqtt,
             redirect: Some(Redirect { to: "b.example:8883".into(), permanent }),
             metrics: Arc::default(),
+            tells_offences: false,
         };
         let mut bench = Bench::with(config, bench.clock);
         bench.packet(Packet::Connect(Box::new(connect(Version::V5))));
@@ -798,7 +796,7 @@ fn a_retained_message_needs_a_right_of_its_own() {
     let mut bench = Bench::connected(connect(Version::V5));
     let policy = Policy::parse("P", PUBLISH, &crate::ids::Account::default()).unwrap();
     let permissions = Permissions::new([&policy], &Context::default());
-    bench.session.handle_permissions(permissions.clone());
+    bench.session.handle_identity(identity(permissions.clone()));
     let retain = Publish { retain: true, ..publish("a", QoS::AtLeastOnce) };
     bench.packet(Packet::Publish(publish("a", QoS::AtLeastOnce)));
     bench.published(QoS::AtLeastOnce, 1, Durability::Done);
@@ -807,4 +805,180 @@ fn a_retained_message_needs_a_right_of_its_own() {
     let retained = will("w").map(|will| Box::new(Will { retain: true, ..*will }));
     let connect = Connect { will: retained, ..super::tests::connect(Version::V5) };
     assert!(!Session::allows_will(&connect, &permissions));
+}
+
+/// A session that tells offences.
+fn telling(limits: Limits) -> Bench {
+    let config = Config {
+        limits,
+        connect_timeout: Duration::from_secs(10),
+        compat: Compat::Mqtt,
+        redirect: None,
+        metrics: Arc::default(),
+        tells_offences: true,
+    };
+    Bench::with(config, ManualClock::new(Timestamp::from_millis(1_000_000)))
+}
+
+/// Kinds of the offences among the outputs.
+fn offences(bench: &mut Bench) -> Vec<OffenceKind> {
+    let outputs = std::iter::from_fn(|| bench.session.poll_output());
+    let offences = outputs.filter_map(|output| match output {
+        Output::Offence(offence) => Some(offence),
+        _ => None,
+    });
+    let kind = |offence: Box<Offence>| {
+        assert_eq!(offence.offender, Offender::Principal(crate::ids::Principal::new("p")));
+        assert_eq!(offence.client_id.as_str(), "c");
+        offence.kind
+    };
+    offences.map(kind).collect()
+}
+
+#[test]
+fn what_breaks_the_protocol_or_a_limit_is_told() {
+    let limits = || Limits { payload_bytes: 3, topic_bytes: 9, ..Limits::default() };
+    let large = Publish { payload: Bytes::from_static(b"four"), ..publish("a", QoS::AtMostOnce) };
+    for (packet, kind) in [
+        (Packet::PingResp, OffenceKind::Malformed),
+        (Packet::Connect(Box::new(connect(Version::V5))), OffenceKind::Malformed),
+        (Packet::Publish(large), OffenceKind::Limits),
+        (Packet::Publish(publish("0123456789", QoS::AtMostOnce)), OffenceKind::Limits),
+    ] {
+        let mut bench = telling(limits()).connect(connect(Version::V5));
+        bench.packet(packet);
+        assert_eq!(offences(&mut bench), [kind]);
+        assert!(bench.session.is_closed());
+    }
+    // What the codec refuses.
+    let mut bench = telling(limits()).connect(connect(Version::V5));
+    let now = bench.now();
+    let error = error(Reason::MalformedPacket, "packet identifier is 0");
+    bench.session.handle_protocol_error(now, error);
+    assert_eq!(offences(&mut bench), [OffenceKind::Malformed]);
+    // What a client is only held up by, once in a second.
+    let fast = Limits { publishes_per_second: 1, ..limits() };
+    let mut bench = telling(fast).connect(connect(Version::V5));
+    bench.packet(Packet::Publish(publish("a", QoS::AtMostOnce)));
+    bench.packet(Packet::Publish(publish("a", QoS::AtMostOnce)));
+    assert_eq!(offences(&mut bench), [OffenceKind::Limits]);
+    let mut bench = telling(limits()).connect(connect(Version::V5));
+    bench.session.handle_subscribed(
+        PacketId::MIN,
+        vec![Reason::Success, Reason::QuotaExceeded],
+        Durability::Done,
+    );
+    assert_eq!(offences(&mut bench), [OffenceKind::Limits]);
+    assert!(!bench.session.is_closed());
+}
+
+#[test]
+fn a_stranger_offends_in_nobodys_name() {
+    // Whoever claims a client id and was not let in under it.
+    let mut bench = telling(Limits::default());
+    let now = bench.now();
+    bench.session.handle_protocol_error(now, error(Reason::MalformedPacket, "no CONNECT"));
+    assert_eq!(offences(&mut bench), []);
+    let mut bench = telling(Limits::default());
+    bench.packet(Packet::Connect(Box::new(connect(Version::V5))));
+    bench.packet(Packet::PingReq);
+    assert_eq!(offences(&mut bench), []);
+    // Whoever is connected and nobody.
+    let mut bench = telling(Limits::default());
+    bench.packet(Packet::Connect(Box::new(connect(Version::V5))));
+    assert!(matches!(bench.session.poll_output(), Some(Output::Open(_))));
+    let opened = Opened {
+        publisher: Arc::new(Publisher { client_id: ClientId::parse("c").ok(), principal: None }),
+        identity: Identity { principal: None, ..identity(permissions()) },
+        resumed: None,
+        is_durable: false,
+        committed: Position(0),
+        authentication_data: Bytes::new(),
+    };
+    bench.session.handle_opened(now, opened);
+    bench.packet(Packet::PingResp);
+    assert_eq!(offences(&mut bench), []);
+    // Nobody listens.
+    let mut bench = Bench::connected(connect(Version::V5));
+    bench.packet(Packet::PingResp);
+    assert_eq!(offences(&mut bench), []);
+}
+
+#[test]
+fn a_thing_offends_in_its_own_name() {
+    let mut bench = telling(Limits::default()).connect(connect(Version::V5));
+    let thing = ThingName::parse("Lamp").ok();
+    bench.session.handle_identity(Identity { thing, ..identity(permissions()) });
+    bench.packet(Packet::PingResp);
+    bench.expect(&["offender: Thing(\"Lamp\"), client_id: \"c\"", "Disconnect", "Close"]);
+}
+
+/// May do everything, and is in quarantine.
+fn silenced() -> Permissions {
+    let silent = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Deny",
+        "NotAction": ["iot:Connect", "iot:Subscribe"], "Resource": "*"}]}"#;
+    let silent = Policy::parse("Q", silent, &crate::ids::Account::default()).unwrap();
+    permissions().and(&silent, &Context::default()).in_quarantine()
+}
+
+#[test]
+fn a_client_in_quarantine_stays_connected_and_is_silent() {
+    for compat in [Compat::Mqtt, Compat::Aws] {
+        for (version, answer) in [(Version::V311, "Success"), (Version::V5, "NotAuthorized")] {
+            let mut bench = match compat {
+                Compat::Mqtt => Bench::new(),
+                Compat::Aws => Bench::aws(),
+            };
+            bench = bench.connect(connect(version));
+            bench.session.handle_identity(identity(silenced()));
+            // Neither a topic that it might publish to otherwise nor a reserved one ends it.
+            for topic in ["a", "$aws/things/c/shadow/update", "$foo"] {
+                bench.packet(Packet::Publish(publish(topic, QoS::AtMostOnce)));
+                bench.expect(&[]);
+                bench.packet(Packet::Publish(publish(topic, QoS::AtLeastOnce)));
+                bench.expect(&[&format!("PubAck(Ack {{ packet_id: 1, reason: {answer}")]);
+            }
+            assert_eq!(bench.session.config.metrics.quarantine_dropped.get(), 6);
+            assert_eq!(bench.session.config.metrics.publish_denied.get(), 0);
+            // It may subscribe, to no effect.
+            bench.packet(subscribe(&["a"]));
+            bench.expect(&["Subscribe {"]);
+            bench.deliver("a", QoS::AtLeastOnce);
+            bench.deliver("a", QoS::AtMostOnce);
+            bench.expect(&[]);
+            bench.packet(Packet::PingReq);
+            bench.expect(&["PingResp"]);
+            // When it is lifted, all goes on.
+            bench.session.handle_identity(identity(permissions()));
+            bench.deliver("a", QoS::AtMostOnce);
+            bench.packet(Packet::Publish(publish("a", QoS::AtMostOnce)));
+            bench.expect(&["Deliver(", "Publish {"]);
+        }
+    }
+    // QoS 2 as far as its handshake goes.
+    let mut bench = Bench::connected(connect(Version::V311));
+    bench.session.handle_identity(identity(silenced()));
+    bench.packet(Packet::Publish(publish("a", QoS::ExactlyOnce)));
+    bench.expect(&["PubRec(Ack { packet_id: 1, reason: Success"]);
+    bench.ack(Packet::PubRel, 1, Reason::Success);
+    bench.expect(&["Completed(1)"]);
+}
+
+#[test]
+fn a_client_in_quarantine_may_connect_with_a_will_that_is_withheld() {
+    let connect = Connect { will: will("w"), ..connect(Version::V5) };
+    assert!(Session::allows_will(&connect, &silenced()));
+    let mut bench = Bench::connected(connect);
+    bench.session.handle_identity(identity(silenced()));
+    let now = bench.now();
+    assert!(bench.session.end(now).left.unwrap().will.is_none());
+}
+
+#[test]
+fn offences_in_quarantine_lead_nowhere() {
+    let mut bench = telling(Limits::default()).connect(connect(Version::V5));
+    bench.session.handle_identity(identity(silenced()));
+    bench.packet(Packet::PingResp);
+    assert_eq!(offences(&mut bench), []);
+    assert!(bench.session.is_closed());
 }

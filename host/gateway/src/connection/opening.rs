@@ -138,7 +138,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = self.now();
         let principal = identity.principal.as_ref();
         opening.principal = principal;
-        opening.will = connect.will.as_ref().filter(|_| session_expiry_s > 0).map(|will| {
+        let keeps_will = session_expiry_s > 0 && !identity.permissions.is_quarantined();
+        opening.will = connect.will.as_ref().filter(|_| keeps_will).map(|will| {
             let publisher =
                 Publisher { client_id: Some(client_id.clone()), principal: principal.cloned() };
             let message = will_message(will, Arc::new(publisher), now.wall);

@@ -63,6 +63,7 @@ async fn host(proxy: bool, tls: Option<Arc<ServerConfig>>) -> Host {
             compat: session::Compat::Mqtt,
             redirect: None,
             metrics: metrics.clone(),
+            tells_offences: false,
         }),
         anonymous_policy: None,
         connections_max: 8,

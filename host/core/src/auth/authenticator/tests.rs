@@ -4,9 +4,9 @@ use super::*;
 use crate::auth::{AuthorizerRequest, AuthorizerResponse};
 use crate::ids::{ClientId, ThingGroupName};
 use crate::registry::tests::{DEVICES, registry_on};
-use crate::registry::{Attributes, IssuedKeys, ThingGroupProperties};
+use crate::registry::{Attributes, IssuedKeys, OffenceKind, QuarantineEntry, ThingGroupProperties};
 use crate::storage::{Fault, FaultyStore, MemoryStore};
-use crate::time::ManualClock;
+use crate::time::{ManualClock, Timestamp};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -18,6 +18,9 @@ const OWN: &str = r#"{"Version":"2012-10-17","Statement":[
      "Resource":"arn:aws:iot:us-east-1:123456789012:topic/${iot:Connection.Thing.ThingName}/*"},
     {"Effect":"Allow","Action":"iot:Publish",
      "Resource":"arn:aws:iot:us-east-1:123456789012:topic/${iot:Certificate.Subject.CommonName}"}]}"#;
+
+const EVERYTHING: &str = r#"{"Version":"2012-10-17","Statement":[
+    {"Effect":"Allow","Action":"iot:*","Resource":"*"}]}"#;
 
 const SHORT: &str = include_str!("../../../tests/data/device-short.pem");
 
@@ -73,6 +76,7 @@ impl Authorizer for Obedient {
             Some("policies") => response.policy_documents = vec![OWN.to_owned(); 11],
             Some("malformed") => response.policy_documents.push("{".to_owned()),
             Some("nothing") => response.policy_documents.clear(),
+            Some("everything") => response.policy_documents = vec![EVERYTHING.to_owned()],
             Some("refresh") => {
                 (response.disconnect_after_s, response.refresh_after_s) = (900, 300);
             }
@@ -394,4 +398,86 @@ async fn deciding_again_asks_what_the_first_decision_asked() {
     registry.update_certificate(&device, CertificateStatus::Revoked).await.unwrap();
     let refusal = authenticator.authenticate_again(&mut admission, id).await.unwrap_err();
     assert!(refusal.to_string().contains("is REVOKED"), "{refusal}");
+}
+
+/// May connect, and has nothing to say.
+fn check_silent(identity: &Identity, is_silent: bool) {
+    let Identity { permissions, .. } = identity;
+    assert_eq!(permissions.is_quarantined(), is_silent);
+    assert!(permissions.allows(Action::Connect, Resource::Client("Lamp")));
+    let topic = if identity.thing.is_some() { "Lamp/x" } else { "device-1" };
+    assert_eq!(permissions.allows(Action::Publish, Resource::Topic(topic)), !is_silent);
+}
+
+async fn enter(registry: &Registry, id: &str) {
+    let entry = QuarantineEntry {
+        offender: Offender::parse(id).unwrap(),
+        kind: OffenceKind::Limits,
+        reason: String::new(),
+        count: 1,
+        client_id: None,
+        principal: None,
+        since: Timestamp::default(),
+    };
+    assert!(registry.enter_quarantine(&entry).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_quarantine_silences_a_connected_client_at_once_and_until_it_is_lifted() {
+    let Setup { authenticator, registry, device, .. } = setup(false).await;
+    let credentials = with_certificate(DEVICES[0]);
+    let id = credentials.client_id.clone().unwrap();
+    let (identity, admission) = authenticator.admit(&credentials).await.unwrap();
+    check_silent(&identity, false);
+    let mut admission = admission.unwrap();
+    let certificate = format!("principal:{device}");
+    for offender in ["thing:Lamp", &certificate] {
+        enter(&registry, offender).await;
+        assert!(authenticator.has_changed(&mut admission), "{offender}");
+        let identity = authenticator.authenticate_again(&mut admission, &id).await.unwrap();
+        check_silent(&identity, true);
+        assert_eq!(identity.thing.as_ref().map(ThingName::as_str), Some("Lamp"));
+        registry.leave_quarantine(&Offender::parse(offender).unwrap()).await.unwrap();
+        assert!(authenticator.has_changed(&mut admission), "{offender}");
+        let identity = authenticator.authenticate_again(&mut admission, &id).await.unwrap();
+        check_silent(&identity, false);
+    }
+}
+
+#[tokio::test]
+async fn nobody_leaves_the_quarantine_by_another_client_id_or_over_http() {
+    let Setup { authenticator, registry, device, .. } = setup(false).await;
+    let credentials = with_certificate(DEVICES[0]);
+    let other = Credentials { client_id: ClientId::parse("Other").ok(), ..credentials.clone() };
+    let http = Credentials { client_id: None, ..credentials };
+    enter(&registry, "thing:Lamp").await;
+    for credentials in [&other, &http] {
+        let identity = authenticator.authenticate(credentials).await.unwrap();
+        assert_eq!(identity.thing, None);
+        assert!(identity.permissions.is_quarantined());
+        let resource = Resource::Topic("device-1");
+        assert!(!identity.permissions.allows(Action::Publish, resource));
+    }
+    // Another thing of the same certificate is another device.
+    let name = ThingName::parse("Other").unwrap();
+    registry.create_thing(&name, None, Attributes::default()).await.unwrap();
+    registry.attach_thing_principal(&name, &device).await.unwrap();
+    let identity = authenticator.authenticate(&other).await.unwrap();
+    assert!(!identity.permissions.is_quarantined());
+}
+
+#[tokio::test]
+async fn a_client_of_an_authorizer_is_silent_by_its_principal() {
+    let Setup { authenticator, registry, .. } = setup(true).await;
+    let token = Credentials { username: Some("u?token=everything".into()), ..credentials() };
+    let may_publish = async || {
+        let Identity { permissions, .. } = authenticator.authenticate(&token).await.unwrap();
+        assert!(permissions.allows(Action::Connect, Resource::Client("Lamp")));
+        (permissions.is_quarantined(), permissions.allows(Action::Publish, Resource::Topic("x")))
+    };
+    assert_eq!(may_publish().await, (false, true));
+    enter(&registry, "principal:device7").await;
+    assert_eq!(may_publish().await, (true, false));
+    registry.leave_quarantine(&Offender::parse("principal:device7").unwrap()).await.unwrap();
+    assert_eq!(may_publish().await, (false, true));
 }
