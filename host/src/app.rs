@@ -32,6 +32,7 @@ use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::Reason;
 use gnomon_core::provisioning::{self, Hook, Hooks, JustInTime, Provisioner};
+use gnomon_core::quarantine::{self, Quarantine};
 use gnomon_core::random::Random;
 use gnomon_core::registry::{self, Registry, RegistryError};
 use gnomon_core::session::{Compat, Redirect};
@@ -221,8 +222,7 @@ async fn serve(
     let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), world.clock.clone());
     let authenticator = authenticator(config, world, &registry, &keys, &plugins)?
         .with_newcomers(Arc::new(newcomers));
-    // Behind a load balancer everybody comes from loopback.
-    let loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback() && !plan.proxy_protocol;
+    let (quarantine, offenders) = open_quarantine(config, world, &registry, &broker, &clients);
     let api = Arc::new(Api::new(Services {
         account: world.account.clone(),
         limits: world.limits.clone(),
@@ -235,20 +235,17 @@ async fn serve(
         provisioner,
         broker: broker.clone(),
         clients: clients.clone(),
+        quarantine: quarantine.clone(),
         shadows: shadows.clone(),
         rules: rules.clone(),
         tables: tables.clone(),
         endpoint: config.endpoint.host.as_str().into(),
         ready: ready.clone(),
-        loopback_listeners: plans
-            .iter()
-            .filter(loopback)
-            .map(|it| it.name.as_str().into())
-            .collect(),
+        loopback_listeners: loopback_listeners(&plans),
     }));
     let stop = CancellationToken::new();
     let threads = EventLoops::start(config.connection_threads()).map_err(StartError::Threads)?;
-    let mqtt = mqtt(world, &clients, authenticator, &threads, &stop);
+    let mqtt = mqtt(world, &clients, authenticator, quarantine, &threads, &stop);
     let mut parts = Parts {
         shadows,
         plugins,
@@ -264,6 +261,7 @@ async fn serve(
         stop,
         cut: CancellationToken::new(),
     };
+    parts.loops.spawn(offenders.run());
     let open = Open { config, plans, world, authority: &authority, mqtt, api };
     let served = async {
         let listeners = open.listeners(&mut parts).await?;
@@ -337,16 +335,44 @@ async fn start_rules(
     Ok(rules::Engine::start(ports, &recovered.spools).await?)
 }
 
+/// Who counts offences, and the task that puts offenders into quarantine.
+fn open_quarantine(
+    config: &Config,
+    world: &World,
+    registry: &Registry,
+    broker: &Broker,
+    clients: &Clients,
+) -> (Arc<Quarantine>, quarantine::Worker) {
+    let ports = quarantine::Ports {
+        registry: registry.clone(),
+        broker: broker.clone(),
+        clients: clients.clone(),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        metrics: world.metrics.clone(),
+    };
+    Quarantine::new(config.quarantine.clone(), ports)
+}
+
+/// Names of the listeners that only this machine can reach. Behind a load balancer everybody comes from
+/// loopback.
+fn loopback_listeners(plans: &[ListenerPlan]) -> Vec<Arc<str>> {
+    let is_loopback = |plan: &&ListenerPlan| plan.bind.ip().is_loopback() && !plan.proxy_protocol;
+    plans.iter().filter(is_loopback).map(|plan| plan.name.as_str().into()).collect()
+}
+
 fn mqtt(
     world: &World,
     clients: &Clients,
     authenticator: Authenticator,
+    quarantine: Arc<Quarantine>,
     threads: &EventLoops,
     stop: &CancellationToken,
 ) -> Arc<connection::Shared> {
     Arc::new(connection::Shared {
         clients: clients.clone(),
         authenticator,
+        quarantine,
         metrics: world.metrics.clone(),
         wheel: Wheel::new(world.clock.now()),
         loops: threads.clone(),
@@ -527,7 +553,15 @@ impl Open<'_> {
     ) -> Arc<session::Config> {
         let metrics = self.world.metrics.clone();
         let connect_timeout = CONNECT_TIMEOUT;
-        Arc::new(session::Config { limits, connect_timeout, compat, redirect, metrics })
+        let tells_offences = self.config.quarantine.enabled;
+        Arc::new(session::Config {
+            limits,
+            connect_timeout,
+            compat,
+            redirect,
+            metrics,
+            tells_offences,
+        })
     }
 }
 

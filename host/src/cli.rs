@@ -6,6 +6,7 @@
 mod key;
 mod password;
 mod policy;
+mod quarantine;
 mod rule;
 mod table;
 
@@ -54,6 +55,9 @@ enum Command {
     /// Policies: which statement decides.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Devices that are connected and silent: who and why, putting in, letting out.
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
     /// Rules: writing one, what they do, testing a statement, messages that failed.
     #[command(subcommand)]
     Rule(rule::Command),
@@ -109,6 +113,7 @@ pub fn run() -> ExitCode {
         Command::Key(command) => block_on(key::run(&command)),
         Command::Password(command) => password::run(&command),
         Command::Policy(command) => block_on(policy::run(&command)),
+        Command::Quarantine(command) => block_on(quarantine::run(&command)),
         Command::Rule(command) => block_on(rule::run(&command)),
         Command::Query(query) => block_on(table::query(&query)),
         Command::Table(command) => block_on(table::run(&command)),

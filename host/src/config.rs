@@ -3,6 +3,7 @@
 
 use gnomon_core::ids::Account;
 use gnomon_core::limits::Limits;
+use gnomon_core::quarantine::QuarantineConfig;
 use gnomon_core::session::{Compat, Redirect};
 use gnomon_wasm::PluginConfig;
 use serde::Deserialize;
@@ -30,6 +31,8 @@ pub struct Config {
     pub plugins: BTreeMap<String, PluginConfig>,
     /// Custom authorizers.
     pub authorizers: AuthorizersConfig,
+    /// When a client becomes silent that sends what is malformed, or breaks its limits, too often.
+    pub quarantine: QuarantineConfig,
 }
 
 /// What clients call the host.
@@ -381,6 +384,8 @@ mod tests {
             let error = toml::from_str::<Config>(&format!("[limits]\n{bad}\n")).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
+        let error = toml::from_str::<Config>("[quarantine]\noffences = 0\n").unwrap_err();
+        assert!(error.to_string().contains("offences must be 1 to 100"), "{error}");
         let own = "[listeners.mqtt.limits]\ninflight_messages = 0\n";
         let error = toml::from_str::<Config>(own).unwrap().listeners().unwrap_err().to_string();
         assert!(error.contains("no message of QoS 1 or 2 could be sent"), "{error}");

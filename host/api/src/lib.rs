@@ -18,6 +18,7 @@ mod iot;
 mod iot_data;
 pub mod keys;
 mod operations;
+mod quarantine_operations;
 mod router;
 mod rule_operations;
 mod signature;
@@ -41,6 +42,7 @@ use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::provisioning::Provisioner;
+use gnomon_core::quarantine::Quarantine;
 use gnomon_core::random::{self, Random};
 use gnomon_core::registry::Registry;
 use gnomon_core::tables::Tables;
@@ -81,6 +83,8 @@ pub struct Services {
     pub broker: Broker,
     /// Who is connected.
     pub clients: Clients,
+    /// Puts clients into quarantine and lets them out.
+    pub quarantine: Arc<Quarantine>,
     /// The shadows.
     pub shadows: Arc<shadow::Service>,
     /// The topic rules.

@@ -252,6 +252,10 @@ pub(crate) const GNOMON: &[Operation] = operations! {
     Read ListDeadLetters GET "/rules/{ruleName}/dead-letters";
     Write ReplayDeadLetters POST "/rules/{ruleName}/dead-letters";
     Write DeleteDeadLetters DELETE "/rules/{ruleName}/dead-letters";
+    Read ListQuarantine GET "/quarantine";
+    Read DescribeQuarantine GET "/quarantine/{id}";
+    Write ImposeQuarantine POST "/quarantine/{id}";
+    Write LiftQuarantine DELETE "/quarantine/{id}";
     Read QueryTables POST "/query";
     Read ListTables GET "/tables";
     Write SetTableRetention PUT "/tables/{tableName}/retention";

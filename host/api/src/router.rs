@@ -7,7 +7,10 @@
 use crate::call::{Answer, Call};
 use crate::error::{ApiError, Exception};
 use crate::operations::{GNOMON, IOT, IOT_DATA, Operation};
-use crate::{Services, administration, health, iot, iot_data, rule_operations, table_operations};
+use crate::{
+    Services, administration, health, iot, iot_data, quarantine_operations, rule_operations,
+    table_operations,
+};
 use http::Method;
 use percent_encoding::percent_decode_str;
 use std::pin::Pin;
@@ -93,6 +96,7 @@ impl Service {
             Self::Gnomon => &[
                 administration::HANDLERS,
                 iot::authorization::OWN_HANDLERS,
+                quarantine_operations::HANDLERS,
                 rule_operations::HANDLERS,
                 table_operations::HANDLERS,
                 health::HANDLERS,

@@ -22,6 +22,7 @@ use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::SubscribeOptions;
 use gnomon_core::provisioning::{JustInTime, NoHooks, Provisioner};
+use gnomon_core::quarantine::{self, Quarantine, QuarantineConfig};
 use gnomon_core::random::SeededRandom;
 use gnomon_core::registry::{CertificateStatus, Ports, Registry};
 use gnomon_core::rules::functions::NoFunctions;
@@ -193,6 +194,17 @@ impl TestHost {
         };
         let authenticator = Authenticator::new(registry.clone(), clock.clone(), authorizers)
             .with_newcomers(Arc::new(newcomers));
+        let (quarantine, _) = Quarantine::new(
+            QuarantineConfig::default(),
+            quarantine::Ports {
+                registry: registry.clone(),
+                broker: broker.clone(),
+                clients: clients.clone(),
+                clock: clock.clone(),
+                random: random.clone(),
+                metrics: Arc::clone(&metrics),
+            },
+        );
         let services = Services {
             account: Account::default(),
             limits,
@@ -205,6 +217,7 @@ impl TestHost {
             registry: registry.clone(),
             broker: broker.clone(),
             clients: clients.clone(),
+            quarantine,
             shadows: Arc::new(shadows),
             rules: rules.expect("the store is in memory"),
             tables: tables.clone(),

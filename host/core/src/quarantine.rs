@@ -191,7 +191,6 @@ impl Quarantine {
         let entry = self.ports.registry.leave_quarantine(offender).await?;
         self.table().forget(offender);
         self.ports.metrics.quarantine_lifted.increment();
-        tracing::info!(id = %offender, "quarantine lifted");
         self.publish(&entry, "LIFTED", "lifted");
         self.connect_anew(&entry);
         Ok(entry)

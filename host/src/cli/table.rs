@@ -131,7 +131,7 @@ fn parameter(text: &str) -> Value {
     }
 }
 
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.escape_debug().to_string(),
@@ -144,7 +144,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// Columns below each other.
-fn show_aligned(lines: &[Vec<String>]) {
+pub(super) fn show_aligned(lines: &[Vec<String>]) {
     let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len))
         .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|it| it.chars().count()).max())
         .map(Option::unwrap_or_default)
