@@ -135,6 +135,24 @@ fn broker(limits: &Limits, metrics: &Arc<Metrics>) -> (Broker, Clients) {
     (broker, clients)
 }
 
+/// Certificates of the registry, those that come just in time, and the plugin `keeper`.
+fn authenticator(
+    registry: &Registry,
+    provisioner: &Provisioner,
+    broker: &Broker,
+    clock: &Arc<ManualClock>,
+) -> Authenticator {
+    let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), clock.clone());
+    let keeper = CustomAuthorizer { authorizer: Arc::new(Keeper), token_key_name: None };
+    let authorizers = Authorizers {
+        by_name: [("keeper".into(), keeper)].into(),
+        signatures: Some(Arc::new(TokenSignatures)),
+        ..Authorizers::default()
+    };
+    Authenticator::new(registry.clone(), clock.clone(), authorizers)
+        .with_newcomers(Arc::new(newcomers))
+}
+
 impl TestHost {
     pub async fn new() -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
@@ -185,15 +203,7 @@ impl TestHost {
         let tables = SqliteTables::open(&path, limits.clone(), clock.clone(), 0);
         let tables = Arc::new(tables.expect("the folder is empty and writable"));
         let provisioner = Provisioner::new(registry.clone(), Arc::new(NoHooks));
-        let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), clock.clone());
-        let keeper = CustomAuthorizer { authorizer: Arc::new(Keeper), token_key_name: None };
-        let authorizers = Authorizers {
-            by_name: [("keeper".into(), keeper)].into(),
-            signatures: Some(Arc::new(TokenSignatures)),
-            ..Authorizers::default()
-        };
-        let authenticator = Authenticator::new(registry.clone(), clock.clone(), authorizers)
-            .with_newcomers(Arc::new(newcomers));
+        let authenticator = authenticator(&registry, &provisioner, &broker, &clock);
         let (quarantine, _) = Quarantine::new(
             QuarantineConfig::default(),
             quarantine::Ports {
