@@ -172,7 +172,7 @@ fn the_typed_example_works_with_the_aws_cli_and_mosquittos_clients() {
     example.receiver.expect_nothing();
 
     let waiting = client(&subscribe).args(["-C", "1"]).stdout(Stdio::piped()).spawn().unwrap();
-    example.host.expect_log("subscribe client=TemperatureSensor1");
+    example.host.expect_log("subscribe client_id=TemperatureSensor1");
     let endpoint = ["iot-data", "publish", "--topic", "sensor/temp", "--qos", "1"];
     let payload = ["--payload", "{\"temp\": 32}", "--cli-binary-format", "raw-in-base64-out"];
     let version_1 = &payload[..2];
