@@ -6,7 +6,7 @@
 //! offence (`session`), what quarantine means (`registry`, `policy`).
 //!
 //! Offences are counted where they happen, on the threads of connections; the registry is changed by a
-//! task, [`Worker`], behind a queue of [`QUEUE_MAX`]. When it is full the offender goes free this time
+//! task, [`Worker`], behind a queue of `QUEUE_MAX`. When it is full the offender goes free this time
 //! and is counted anew.
 
 mod table;
