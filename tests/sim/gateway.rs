@@ -233,6 +233,7 @@ impl World {
                 principal: None,
                 thing: None,
                 permissions: self.permissions.clone(),
+                payload_schema: None,
                 disconnect_after: None,
             },
             resumed,

@@ -20,6 +20,7 @@ const ORDER: &[&str] = &[
     "logging",
     "storage",
     "policy",
+    "payload_schema",
     "registry",
     "auth",
     "session",

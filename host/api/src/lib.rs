@@ -18,6 +18,7 @@ mod iot;
 mod iot_data;
 pub mod keys;
 mod operations;
+mod payload_schemas;
 mod quarantine_operations;
 mod router;
 mod rule_operations;

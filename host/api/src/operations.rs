@@ -256,6 +256,9 @@ pub(crate) const GNOMON: &[Operation] = operations! {
     Read DescribeQuarantine GET "/quarantine/{id}";
     Write ImposeQuarantine POST "/quarantine/{id}";
     Write LiftQuarantine DELETE "/quarantine/{id}";
+    Read GetPayloadSchema GET "/thing-types/{thingTypeName}/payload-schema";
+    Write SetPayloadSchema PUT "/thing-types/{thingTypeName}/payload-schema";
+    Write DeletePayloadSchema DELETE "/thing-types/{thingTypeName}/payload-schema";
     Read QueryTables POST "/query";
     Read ListTables GET "/tables";
     Write SetTableRetention PUT "/tables/{tableName}/retention";

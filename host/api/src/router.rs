@@ -8,8 +8,8 @@ use crate::call::{Answer, Call};
 use crate::error::{ApiError, Exception};
 use crate::operations::{GNOMON, IOT, IOT_DATA, Operation};
 use crate::{
-    Services, administration, health, iot, iot_data, quarantine_operations, rule_operations,
-    table_operations,
+    Services, administration, health, iot, iot_data, payload_schemas, quarantine_operations,
+    rule_operations, table_operations,
 };
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -96,6 +96,7 @@ impl Service {
             Self::Gnomon => &[
                 administration::HANDLERS,
                 iot::authorization::OWN_HANDLERS,
+                payload_schemas::HANDLERS,
                 quarantine_operations::HANDLERS,
                 rule_operations::HANDLERS,
                 table_operations::HANDLERS,

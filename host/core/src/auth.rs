@@ -11,6 +11,7 @@ mod exchange;
 mod presented;
 
 use crate::ids::{ClientId, Principal, ThingName};
+use crate::payload_schema::PayloadSchema;
 use crate::policy::Permissions;
 use crate::registry::RegistryError;
 use async_trait::async_trait;
@@ -64,6 +65,8 @@ pub struct Identity {
     pub thing: Option<ThingName>,
     /// What it may do.
     pub permissions: Permissions,
+    /// What it may say, if its thing has a type and that a schema.
+    pub payload_schema: Option<Arc<PayloadSchema>>,
     /// The connection is closed after this time; `None`: never.
     pub disconnect_after: Option<Duration>,
 }

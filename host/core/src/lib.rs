@@ -3,7 +3,8 @@
 //! Modules in reading order; a module never imports one below it (held by `tests/tidy`):
 //! vocabulary ([`ids`], [`topic`], [`message`], [`packet`], [`time`], [`random`],
 //! [`limits`], [`metrics`], [`logging`]),
-//! then what is durable ([`storage`]), who may do what (`registry`, `policy`, `auth`), the
+//! then what is durable ([`storage`]), who may do and say what (`policy`, [`payload_schema`],
+//! `registry`, `auth`), the
 //! protocol (`session`), the distribution (`broker`), its clients on reserved topics
 //! (`shadow`), the registry's changes as messages ([`events`]), who is
 //! to be silent ([`quarantine`]), the rules (`actions`, `rules`), what
@@ -26,6 +27,7 @@ pub mod topic;
 
 pub mod storage;
 
+pub mod payload_schema;
 pub mod policy;
 pub mod registry;
 

@@ -63,6 +63,8 @@ metrics! {
     publishes_paused,
     /// Publications refused by policy.
     publish_denied,
+    /// Payloads that do not match the schema of the thing's type.
+    payloads_mismatched,
     /// Offences of clients that count for the quarantine.
     quarantine_offences,
     /// Things and principals put into quarantine.

@@ -37,6 +37,7 @@ mod tag;
 mod thing;
 mod thing_group;
 mod thing_type;
+mod thing_type_schema;
 mod x509;
 
 use crate::ids::{Account, CertificateId, NameError};
@@ -80,6 +81,7 @@ pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
 pub use thing_group::{ThingGroup, ThingGroupProperties};
 pub use thing_type::{ThingType, ThingTypeProperties};
+pub use thing_type_schema::ThingTypeSchema;
 pub use x509::certificate_id;
 
 /// Times that a change is decided anew because someone else wrote in between. Writers of one
@@ -249,8 +251,10 @@ struct Shared {
     ports: Ports,
     /// Compiled default versions by policy name, valid for one revision of its record.
     compiled: Mutex<CompiledPolicies>,
+    /// Compiled schemas of thing types.
+    schemas: Mutex<thing_type_schema::CompiledSchemas>,
     issuing: Semaphore,
-    /// Changes of policies, which may concern everybody.
+    /// Changes of policies and schemas, which may concern everybody.
     common_generation: AtomicU64,
     generations: Box<[AtomicU64]>,
     authorizers: authorizer::Known,
@@ -271,6 +275,7 @@ impl Registry {
         Self(Arc::new(Shared {
             ports,
             compiled: Mutex::default(),
+            schemas: Mutex::default(),
             issuing: Semaphore::new(ISSUING_MAX),
             common_generation: AtomicU64::new(0),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),

@@ -19,6 +19,7 @@ use super::{Authorizer, Credentials, EnhancedAuthorizer, Identity, Newcomers, Re
 use crate::ids::{
     Account, AuthorizerName, CertificateId, ClientId, PolicyName, Principal, ThingName,
 };
+use crate::payload_schema::PayloadSchema;
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
 use crate::registry::{
     Certificate, CertificateStatus, Offender, QUARANTINE_POLICY, Registry, RegistryError, Thing,
@@ -408,12 +409,14 @@ impl Authenticator {
         let thing = self.thing_of(&certificate, client_id).await.map_err(failed)?;
         let names = self.policies_of(&certificate, thing.as_ref()).await.map_err(failed)?;
         let name = thing.as_ref().map(|thing| thing.name.clone());
+        let payload_schema = self.schema_of(thing.as_ref()).await.map_err(failed)?;
         let permissions =
             self.permissions(&names, &certificate, thing, context).await.map_err(failed)?;
         Ok(Identity {
             principal: Some(Principal::new(id.as_str())),
             thing: name,
             permissions,
+            payload_schema,
             disconnect_after: Some(self.left_of(&certificate)),
         })
     }
@@ -451,6 +454,7 @@ impl Authenticator {
             principal: Some(Principal::new(id.as_str())),
             thing: None,
             permissions: Permissions::new([&policy], context),
+            payload_schema: None,
             disconnect_after: Some(Duration::from_millis(left)),
         })
     }
@@ -500,6 +504,17 @@ impl Authenticator {
             None => identity.permissions,
         };
         Ok(Identity { permissions: permissions.in_quarantine(), ..identity })
+    }
+
+    /// What the thing may publish by the schema of its type.
+    pub(super) async fn schema_of(
+        &self,
+        thing: Option<&Thing>,
+    ) -> Result<Option<Arc<PayloadSchema>>, RegistryError> {
+        match thing.and_then(|thing| thing.type_name.as_ref()) {
+            Some(name) => self.registry.compiled_schema(name).await,
+            None => Ok(None),
+        }
     }
 
     /// Names of the policies of a certificate, and of those that the thing has from its groups. Under
@@ -592,7 +607,13 @@ impl Authenticator {
             )));
         };
         let permissions = Permissions::new([&*compiled], context);
-        Ok(Identity { principal: None, thing: None, permissions, disconnect_after: None })
+        Ok(Identity {
+            principal: None,
+            thing: None,
+            permissions,
+            payload_schema: None,
+            disconnect_after: None,
+        })
     }
 
     pub(super) fn account(&self) -> &Account {

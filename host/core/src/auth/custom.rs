@@ -261,12 +261,14 @@ impl Authenticator {
         };
         let mut context = context(credentials);
         let name = thing.as_ref().map(|thing| thing.name.clone());
+        let payload_schema = self.schema_of(thing.as_ref()).await.map_err(|e| unavailable(&e))?;
         context.thing = thing.map(ThingContext::from);
         let seconds = Some(response.disconnect_after_s).filter(|&seconds| seconds > 0);
         Ok(Identity {
             principal: Some(principal),
             thing: name,
             permissions: Permissions::new(&policies, &context),
+            payload_schema,
             disconnect_after: seconds.map(|seconds| Duration::from_secs(seconds.into())),
         })
     }

@@ -169,7 +169,7 @@ impl Registry {
             let change = self.told(|| Change::ThingType(Diff::Deleted(thing_type)));
             if self.remove(&key, revision, change).await? {
                 tracing::info!(thing_type = %name, "thing type deleted");
-                return Ok(());
+                return self.forget_schema(name).await;
             }
         }
         Err(RegistryError::Busy)

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::ids::ClientId;
 use crate::packet::{Connect, TopicAlias};
+use crate::payload_schema::PayloadSchema;
 use crate::time::Now;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroU16;
@@ -22,6 +23,7 @@ pub(super) struct Active {
     pub(super) publisher: Arc<Publisher>,
     pub(super) permissions: Permissions,
     thing: Option<ThingName>,
+    pub(super) payload_schema: Option<Arc<PayloadSchema>>,
     /// 0: off.
     pub(super) keep_alive_s: u16,
     pub(super) session_expiry_s: u32,
@@ -108,6 +110,8 @@ pub(super) enum Verdict {
     Reserved,
     /// No policy allows it.
     Denied,
+    /// The schema of the thing's type does not allow the payload, and is enforced.
+    Mismatched,
 }
 
 /// Topic aliases, both ways (MQTT 5.0, 3.3.2.3.4).
@@ -131,6 +135,7 @@ impl Active {
             publisher: opened.publisher,
             permissions: opened.identity.permissions,
             thing: opened.identity.thing,
+            payload_schema: opened.identity.payload_schema,
             keep_alive_s,
             session_expiry_s: connect.session_expiry_s.min(limits.session_expiry_s),
             will: connect.will,
@@ -190,6 +195,7 @@ impl Active {
     pub(super) fn set_identity(&mut self, identity: Identity) {
         self.permissions = identity.permissions;
         self.thing = identity.thing;
+        self.payload_schema = identity.payload_schema;
         self.verdicts = None;
         self.is_challenged = false;
     }

@@ -157,6 +157,23 @@ impl Session {
             self.deny(now, verdict, publish.qos, publish.packet_id);
             return Ok(());
         }
+        let is_clearing = retain && publish.payload.is_empty();
+        if let Some(schema) = active.payload_schema.as_ref().filter(|_| !is_clearing)
+            && let Err(problem) = schema.check(&topic, &publish.payload)
+        {
+            let is_dropped = schema.enforces();
+            self.config.metrics.payloads_mismatched.increment();
+            tracing::info!(
+                client_id = %active.client_id(), %topic, problem, is_dropped,
+                "payload does not match the schema of the thing type"
+            );
+            self.offend(OffenceKind::Schema, problem);
+            if is_dropped {
+                self.deny(now, Verdict::Mismatched, publish.qos, publish.packet_id);
+                return Ok(());
+            }
+        }
+        let Phase::Active(active) = &self.phase else { return Ok(()) };
         let message = Arc::new(Message {
             topic,
             payload: publish.payload,
@@ -173,12 +190,19 @@ impl Session {
 
     /// Answers a PUBLISH that is not allowed. MQTT 5 has a reason for it. 3.1.1 has none: the
     /// message is acknowledged and dropped, or the connection closed [MQTT-3.3.5-2]. AWS closes;
-    /// here a reserved topic is no attack when the listener follows the standard, and a client in
-    /// quarantine stays.
+    /// here a reserved topic is no attack when the listener follows the standard, nor is a payload that
+    /// does not match a schema, and a client in quarantine stays.
     fn deny(&mut self, now: Now, verdict: Verdict, qos: QoS, packet_id: Option<PacketId>) {
         let Phase::Active(active) = &mut self.phase else { return };
-        let is_harmless = verdict == Verdict::Reserved && self.config.compat == Compat::Mqtt;
+        let is_harmless = match verdict {
+            Verdict::Reserved => self.config.compat == Compat::Mqtt,
+            Verdict::Mismatched => true,
+            Verdict::Allowed | Verdict::Denied => false,
+        };
         let reason = match (active.version, packet_id) {
+            (Version::V5, Some(_)) if verdict == Verdict::Mismatched => {
+                Reason::PayloadFormatInvalid
+            }
             (Version::V5, Some(_)) => Reason::NotAuthorized,
             _ if is_harmless || active.permissions.is_quarantined() => Reason::Success,
             _ => return self.close(now, Reason::NotAuthorized, None),

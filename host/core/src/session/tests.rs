@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::Properties;
+use crate::payload_schema::{PayloadSchema, SchemaDefinition};
 use crate::policy::{Context, Policy};
 use crate::time::{ManualClock, Timestamp};
 use bytes::Bytes;
@@ -129,7 +130,7 @@ impl Bench {
 
 fn identity(permissions: Permissions) -> Identity {
     let principal = Some(crate::ids::Principal::new("p"));
-    Identity { principal, thing: None, permissions, disconnect_after: None }
+    Identity { principal, thing: None, permissions, payload_schema: None, disconnect_after: None }
 }
 
 fn permissions() -> Permissions {
@@ -981,4 +982,54 @@ fn offences_in_quarantine_lead_nowhere() {
     bench.packet(Packet::PingResp);
     assert_eq!(offences(&mut bench), []);
     assert!(bench.session.is_closed());
+}
+
+/// A session of a thing whose type has a schema: payloads are numbers.
+fn measuring(version: Version, enforce: bool) -> Bench {
+    let schema = SchemaDefinition {
+        topic_filter: TopicFilter::parse("+").ok(),
+        schema: r#"{"type": "number"}"#.to_owned(),
+        enforce,
+    };
+    let payload_schema = PayloadSchema::compile(&schema).ok().map(Arc::new);
+    let mut bench = telling(Limits::default()).connect(connect(version));
+    bench.session.handle_identity(Identity { payload_schema, ..identity(permissions()) });
+    bench
+}
+
+fn saying(topic: &str, qos: QoS, payload: &'static str) -> Packet {
+    Packet::Publish(Publish { payload: payload.into(), ..publish(topic, qos) })
+}
+
+#[test]
+fn a_payload_that_does_not_match_is_counted_and_passes_unless_it_is_enforced() {
+    let mut bench = measuring(Version::V5, false);
+    bench.packet(saying("a", QoS::AtMostOnce, "21.5"));
+    bench.expect(&["Publish {"]);
+    for payload in ["warm", "\"21.5\"", ""] {
+        bench.packet(saying("a", QoS::AtMostOnce, payload));
+        bench.expect(&["kind: Schema", "Publish {"]);
+    }
+    // Neither another topic nor the end of a retained message has to match.
+    bench.packet(saying("a/b", QoS::AtMostOnce, "warm"));
+    let payload = Bytes::new();
+    let clearing = Publish { retain: true, payload, ..publish("a", QoS::AtMostOnce) };
+    bench.packet(Packet::Publish(clearing));
+    bench.expect(&["Publish {", "Publish {"]);
+    assert_eq!(bench.session.config.metrics.payloads_mismatched.get(), 3);
+
+    for (version, reason) in [(Version::V311, "Success"), (Version::V5, "PayloadFormatInvalid")] {
+        let mut bench = measuring(version, true);
+        bench.packet(saying("a", QoS::AtMostOnce, "warm"));
+        bench.expect(&["kind: Schema"]);
+        bench.packet(saying("a", QoS::AtLeastOnce, "warm"));
+        bench.expect(&[
+            "what: \"payload is not JSON\"",
+            &format!("PubAck(Ack {{ packet_id: 1, reason: {reason}"),
+        ]);
+        bench.packet(saying("a", QoS::ExactlyOnce, "warm"));
+        bench.expect(&["kind: Schema", &format!("PubRec(Ack {{ packet_id: 1, reason: {reason}")]);
+        bench.packet(saying("a", QoS::AtMostOnce, "21.5"));
+        bench.expect(&["Publish {"]);
+    }
 }

@@ -2,11 +2,16 @@
 
 use super::*;
 use crate::auth::{AuthorizerRequest, AuthorizerResponse};
-use crate::ids::{ClientId, ThingGroupName};
+use crate::ids::{ClientId, ThingGroupName, ThingTypeName};
+use crate::payload_schema::SchemaDefinition;
 use crate::registry::tests::{DEVICES, registry_on};
-use crate::registry::{Attributes, IssuedKeys, OffenceKind, QuarantineEntry, ThingGroupProperties};
-use crate::storage::{Fault, FaultyStore, MemoryStore};
+use crate::registry::{
+    Attributes, IssuedKeys, OffenceKind, QuarantineEntry, ThingGroupProperties,
+    ThingTypeProperties, ThingUpdate,
+};
+use crate::storage::{Expect, Fault, FaultyStore, Key, MemoryStore, Storage};
 use crate::time::{ManualClock, Timestamp};
+use crate::topic::TopicName;
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -480,4 +485,57 @@ async fn a_client_of_an_authorizer_is_silent_by_its_principal() {
     assert_eq!(may_publish().await, (true, false));
     registry.leave_quarantine(&Offender::parse("principal:device7").unwrap()).await.unwrap();
     assert_eq!(may_publish().await, (false, true));
+}
+
+#[tokio::test]
+async fn a_client_has_the_schema_of_its_things_type_as_it_is_now() {
+    let Setup { authenticator, registry, store, .. } = setup(false).await;
+    let credentials = with_certificate(DEVICES[0]);
+    let id = credentials.client_id.clone().unwrap();
+    let admission = authenticator.admit(&credentials).await.unwrap().1;
+    let mut admission = admission.unwrap();
+    let pump = ThingTypeName::parse("Pump").unwrap();
+    let definition = SchemaDefinition {
+        topic_filter: None,
+        schema: r#"{"type": "number"}"#.to_owned(),
+        enforce: false,
+    };
+    registry.create_thing_type(&pump, ThingTypeProperties::default()).await.unwrap();
+    let lamp = ThingName::parse("Lamp").unwrap();
+    let typed = ThingUpdate { type_name: Some(pump.clone()), ..ThingUpdate::default() };
+    registry.update_thing(&lamp, &typed).await.unwrap();
+    assert!(authenticator.has_changed(&mut admission));
+    let mut schema = async || {
+        assert!(authenticator.has_changed(&mut admission));
+        let identity = authenticator.authenticate_again(&mut admission, &id).await.unwrap();
+        identity.payload_schema
+    };
+    registry.set_thing_type_schema(&pump, definition.clone()).await.unwrap();
+    let first = schema().await.unwrap();
+    let topic = TopicName::parse("a").unwrap();
+    assert!(first.check(&topic, b"x").is_err());
+    // All clients of the type share one.
+    let other = authenticator.authenticate(&credentials).await.unwrap().payload_schema.unwrap();
+    assert!(Arc::ptr_eq(&first, &other));
+    let anything = SchemaDefinition { schema: "true".to_owned(), ..definition.clone() };
+    registry.set_thing_type_schema(&pump, anything).await.unwrap();
+    assert_eq!(schema().await.unwrap().check(&topic, b"1"), Ok(()));
+    registry.delete_thing_type_schema(&pump).await.unwrap();
+    assert!(schema().await.is_none());
+    // It goes with its type.
+    registry.set_thing_type_schema(&pump, definition.clone()).await.unwrap();
+    registry.deprecate_thing_type(&pump, false).await.unwrap();
+    registry.delete_thing_type(&pump).await.unwrap();
+    assert!(schema().await.is_none());
+    let none = registry.set_thing_type_schema(&pump, definition.clone()).await.unwrap_err();
+    assert!(matches!(none, RegistryError::ResourceNotFound(_)), "{none:?}");
+    registry.create_thing_type(&pump, ThingTypeProperties::default()).await.unwrap();
+    assert!(registry.thing_type_schema(&pump).await.is_err());
+    // One that this host cannot use keeps nobody out.
+    let record =
+        b"\x01{\"schema\": \"{\\\"type\\\": 1}\", \"enforce\": true, \"modified_at_ms\": 0}";
+    let key = Key::new("thing-type-schema", &["Pump"]);
+    store.put(&key, Bytes::from_static(record), Expect::Any).await.unwrap();
+    let identity = authenticator.authenticate(&credentials).await.unwrap();
+    assert!(identity.payload_schema.is_none());
 }
