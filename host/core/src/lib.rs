@@ -1,15 +1,13 @@
 //! Gnomon's decisions, without sockets, files or WebAssembly.
 //!
 //! Modules in reading order; a module never imports one below it (held by `tests/tidy`):
-//! vocabulary ([`ids`], [`topic`], [`message`], [`packet`], [`time`], [`random`],
-//! [`limits`], [`metrics`], [`logging`]),
-//! then what is durable ([`storage`]), who may do and say what (`policy`, [`payload_schema`],
-//! `registry`, `auth`), the
-//! protocol (`session`), the distribution (`broker`), its clients on reserved topics
-//! (`shadow`), the registry's changes as messages ([`events`]), who is
-//! to be silent ([`quarantine`]), the rules (`actions`, `rules`), what
-//! they keep ([`tables`]), and how devices get in for the first time ([`provisioning`]). [`adapter`] is
-//! the port to whoever answers HTTP requests.
+//! vocabulary ([`ids`], [`topic`], [`message`], [`packet`], [`time`], [`random`], [`limits`],
+//! [`metrics`], [`logging`]), then what is durable ([`storage`]), who may do and say what (`policy`,
+//! [`payload_schema`], `registry`, `auth`), the protocol (`session`), the distribution (`broker`), its
+//! clients on reserved topics (`shadow`), the registry's changes as messages ([`events`]), who is to be
+//! silent ([`quarantine`]), the rules (`actions`, `rules`), what they keep ([`tables`]), and how devices
+//! get in for the first time ([`provisioning`]). [`adapter`] is the port to whoever answers HTTP
+//! requests.
 //!
 //! Whatever needs the outside world is a trait here and is implemented by a package further
 //! right: `gnomon-store` ([`storage::Storage`]), `gnomon-table` ([`tables::Tables`]), `gnomon-wasm`

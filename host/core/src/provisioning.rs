@@ -27,7 +27,7 @@ use template::CertificateSource;
 pub use apply::Provisioned;
 pub use just_in_time::JustInTime;
 pub use service::Service;
-pub use template::{TEMPLATE_BYTES_MAX, Template, Use};
+pub use template::{Template, Use};
 
 /// How long a hook may take. Source: AWS IoT, "Pre-provisioning hooks".
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,17 +2,16 @@
 //!
 //! In: the control plane's operations (REST, provisioning). Out: records for lists and
 //! descriptions, for `auth` the policies of a certificate and its thing, and changes for whoever
-//! observes them ([`RegistryObserver`]). Everything is durable when a call returns. Not here: HTTP shapes (`gnomon-api`), making keys and signatures
-//! ([`Issuer`]), who is let in (`auth`).
+//! observes them ([`RegistryObserver`]). Everything is durable when a call returns. Not here: HTTP
+//! shapes (`gnomon-api`), making keys and signatures ([`Issuer`]), who is let in (`auth`).
 //!
 //! Aggregates, one key each: `thing/{name}`, `thing-type/{name}`, `certificate/{id}`, `policy/{name}`,
 //! `authorizer/{name}`. A certificate's record is the truth about its attachments. The other
 //! direction is answered from small index keys (`policy-target/{policy}/{certificate}`,
 //! `thing-principal/{thing}/{certificate}`; for groups see `thing_group` and `group_policy`, for CAs
-//! `ca_certificate`), because
-//! the store has no transactions over several keys. Their invariant: an index key is written
-//! before the truth and removed after it, so that it may be there in vain but never be missing;
-//! readers ask the truth.
+//! `ca_certificate`), because the store has no transactions over several keys. Their invariant: an
+//! index key is written before the truth and removed after it, so that it may be there in vain but
+//! never be missing; readers ask the truth.
 
 mod attachment;
 mod authorizer;
@@ -61,7 +60,7 @@ pub use billing_group::BillingGroup;
 pub use ca_certificate::{CaCertificate, CaRegistration, CaUpdate, RegistrationConfig};
 pub use certificate::{Certificate, CertificateMode, CertificateStatus, IssuedKeys};
 pub use certificate_transfer::Transfer;
-pub use claim::{CLAIM_LIFE, ProvisioningClaim, TOKEN_LIFE};
+pub use claim::ProvisioningClaim;
 pub use domain_configuration::{
     DomainAuthorizer, DomainConfiguration, DomainConfigurationUpdate, ServiceType,
 };

@@ -186,6 +186,11 @@ mod tests {
         host.iot("PUT", &format!("/certificates/{id}?newStatus=INACTIVE"), "").await;
 
         host.iot("PATCH", &offer("210987654321"), "").await;
+        let template = json!({"Resources": {"c": {"Type": "AWS::IoT::Certificate",
+            "Properties": {"CertificateId": id}}}});
+        let body = json!({"templateBody": template.to_string()}).to_string();
+        let failure = "ResourceRegistrationFailureException";
+        host.check_refused("POST", "/things", &body, failure, "cancel its transfer first").await;
         let accept = format!("/accept-certificate-transfer/{id}");
         let not_here = "is offered to account 210987654321";
         host.check_refused("PATCH", &accept, "", "ResourceNotFoundException", not_here).await;

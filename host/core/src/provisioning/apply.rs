@@ -136,6 +136,12 @@ fn new_status(
     // What came here by the template, or waits for it, has no status of its own.
     let is_new = certificate.status == CertificateStatus::PendingActivation
         || !matches!(plan.source, CertificateSource::Id(_)) && certificate.customer_version == 1;
+    if certificate.status == CertificateStatus::PendingTransfer {
+        return Err(ProvisioningError::Conflict(format!(
+            "certificate {} is offered to another account; cancel its transfer first",
+            certificate.id
+        )));
+    }
     match plan.overrides.status {
         _ if is_new => Ok(Some(plan.status)),
         Override::DoNothing => Ok(None),

@@ -2,8 +2,8 @@
 //!
 //! In: messages on the request topics, in JSON or CBOR. Out: an answer in the same format, to the client
 //! that asked and nobody else, because it may hold a private key. A client that has not subscribed to
-//! the answer gets none. Bounds: [`WAITING_MAX`] requests wait, the next is rejected with 429;
-//! [`RUNNING_MAX`] are worked on.
+//! the answer gets none. Bounds: `WAITING_MAX` requests wait, the next is rejected with 429;
+//! `RUNNING_MAX` are worked on.
 //!
 //! Source: AWS IoT developer guide, "Device provisioning MQTT API".
 
@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Requests that wait. Each has at most one message's payload.
-pub const WAITING_MAX: usize = 1_000;
+const WAITING_MAX: usize = 1_000;
 
 /// Requests that are worked on at the same time; most of one is waiting for the disk or for a key.
 const RUNNING_MAX: usize = 32;
@@ -285,7 +285,7 @@ impl Handler {
         let mut levels = job.message.topic.levels().skip(1);
         let answered = match (levels.next(), levels.next()) {
             (Some("certificates"), Some("create")) => {
-                self.create(job).await.map(|it| job.format.write(&it))
+                self.create().await.map(|it| job.format.write(&it))
             }
             (Some("certificates"), _) => self.sign(job).await.map(|it| job.format.write(&it)),
             (_, name) => {
@@ -303,7 +303,7 @@ impl Handler {
         }
     }
 
-    async fn create(&self, _job: &Job) -> Result<Created, Rejected> {
+    async fn create(&self) -> Result<Created, Rejected> {
         let (issued, certificate_ownership_token) =
             self.provisioner.registry.create_owned_keys().await?;
         Ok(Created {

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest document. Source: the shape `TemplateBody`.
-pub const TEMPLATE_BYTES_MAX: usize = 10_240;
+const TEMPLATE_BYTES_MAX: usize = 10_240;
 
 /// Parameters of one call, and the longest of them: a certificate in PEM may be among them.
 const PARAMETERS_MAX: usize = 200;

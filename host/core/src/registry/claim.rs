@@ -22,10 +22,10 @@ use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 /// How long an ownership token is good for.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(3_600);
+const TOKEN_LIFE: Duration = Duration::from_secs(3_600);
 
 /// How long a claim of a trusted user is good for.
-pub const CLAIM_LIFE: Duration = Duration::from_secs(300);
+const CLAIM_LIFE: Duration = Duration::from_secs(300);
 
 /// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;

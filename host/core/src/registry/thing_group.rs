@@ -487,7 +487,7 @@ impl Registry {
     }
 
     /// Things directly in a group, ordered by name.
-    async fn members(
+    pub(super) async fn members(
         &self,
         group: &ThingGroupName,
         page: PageRequest<'_>,
