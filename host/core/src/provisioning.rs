@@ -1,6 +1,6 @@
 //! Provisioning: how a device gets a thing, policies and a certificate that may connect.
 //!
-//! In: a template and parameters, from an operator (`RegisterThing`), from a device over MQTT (fleet
+//! In: a template and parameters, from an operator (`RegisterThing`; line by line from a file, `bulk`), from a device over MQTT (fleet
 //! provisioning), or from the certificate that a device presents (just-in-time). Out: what the template
 //! says is in the registry, and the certificate gets its status last. Not here: keys and signatures
 //! ([`crate::registry::Issuer`]), who may ask (`policy`), HTTP.
@@ -8,8 +8,11 @@
 //! Source: AWS IoT developer guide, "Device provisioning".
 
 mod apply;
+mod bulk;
 mod expression;
 mod just_in_time;
+mod lines;
+mod objects;
 mod service;
 mod template;
 
@@ -18,6 +21,7 @@ use crate::ids::{CertificateId, ClientId, PluginName, TemplateName, lambda_funct
 use crate::registry::{
     Certificate, ProvisioningHook, ProvisioningTemplate, Registry, RegistryError,
 };
+use crate::time::Timestamp;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +29,12 @@ use std::time::Duration;
 use template::CertificateSource;
 
 pub use apply::Provisioned;
+pub use bulk::{
+    BulkError, CHECK_LINES_MAX, Checked, Input, PROBLEMS_MAX, Problem, Registrations, Report,
+};
 pub use just_in_time::JustInTime;
+pub use lines::{LINE_BYTES_MAX, Place};
+pub use objects::{Chunk, MemoryObjects, ObjectError, ObjectName, Objects};
 pub use service::Service;
 pub use template::{Template, Use};
 
@@ -138,9 +147,27 @@ impl Provisioner {
         parameters: &BTreeMap<String, String>,
     ) -> Result<Provisioned, ProvisioningError> {
         let template = Template::parse(template, Use::Request).map_err(wrong)?;
-        template::check_parameters(parameters).map_err(wrong)?;
-        let plan = template.expand(parameters).map_err(wrong)?;
-        apply::apply(&self.registry, plan).await
+        let plan = plan(&template, parameters)?;
+        apply::apply(&self.registry, plan, None).await
+    }
+
+    /// The same for one line of a task that began at `since`, which may come here again.
+    async fn register_again(
+        &self,
+        template: &Template,
+        parameters: &BTreeMap<String, String>,
+        since: Timestamp,
+    ) -> Result<Provisioned, ProvisioningError> {
+        apply::apply(&self.registry, plan(template, parameters)?, Some(since)).await
+    }
+
+    /// What RegisterThing would say; nothing is changed.
+    async fn check_thing(
+        &self,
+        template: &Template,
+        parameters: &BTreeMap<String, String>,
+    ) -> Result<(), ProvisioningError> {
+        apply::try_out(&self.registry, &plan(template, parameters)?).await
     }
 
     /// What a hook of a template has to be.
@@ -182,7 +209,7 @@ impl Provisioner {
                 "CertificateId of the template is not the certificate that is provisioned".into(),
             ));
         }
-        apply::apply(&self.registry, plan).await
+        apply::apply(&self.registry, plan, None).await
     }
 
     /// An enabled template.
@@ -230,6 +257,15 @@ impl Provisioner {
 /// The plugin that an ARN of a Lambda function stands for.
 fn plugin_of(arn: &str) -> Option<PluginName> {
     lambda_function(arn).and_then(|(name, _)| PluginName::parse(name).ok())
+}
+
+/// What a template says for an operator's parameters.
+fn plan(
+    template: &Template,
+    parameters: &BTreeMap<String, String>,
+) -> Result<template::Plan, ProvisioningError> {
+    template::check_parameters(parameters).map_err(wrong)?;
+    template.expand(parameters).map_err(wrong)
 }
 
 fn wrong(problem: String) -> ProvisioningError {

@@ -31,6 +31,7 @@ mod policy;
 mod provisioning_template;
 mod quarantine;
 mod record;
+mod registration_task;
 mod role_alias;
 mod tag;
 mod thing;
@@ -75,6 +76,9 @@ pub use provisioning_template::{
     TemplateVersion,
 };
 pub use quarantine::{OffenceKind, Offender, QUARANTINE_GROUP, QUARANTINE_POLICY, QuarantineEntry};
+pub use registration_task::{
+    NewRegistrationTask, RegistrationTask, ReportSize, TaskProgress, TaskStatus,
+};
 pub use role_alias::{CREDENTIAL_DURATION_S, RoleAlias};
 pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};

@@ -11,6 +11,7 @@ use crate::random::hex;
 use crate::registry::{
     Attributes, Certificate, CertificateStatus, Registry, RegistryError, Thing, ThingUpdate,
 };
+use crate::time::Timestamp;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -30,16 +31,22 @@ pub struct Provisioned {
     pub device_configuration: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Does what the plan says.
+/// Does what the plan says. With `since` a certificate that was signed at that time or later for the same
+/// request and thing is taken again, so that a repeated call makes no second one.
 pub(super) async fn apply(
     registry: &Registry,
     plan: Plan,
+    since: Option<Timestamp>,
 ) -> Result<Provisioned, ProvisioningError> {
     check(registry, &plan).await?;
     let mut resource_arns = BTreeMap::new();
     let mut certificate = None;
+    let thing_name = plan.thing.as_ref().map(|(_, thing)| thing.name.clone());
     if let Some((resource, plan)) = plan.certificate {
-        let found = find_certificate(registry, &plan).await?;
+        let found = match signed_before(registry, &plan, thing_name.as_ref(), since).await? {
+            Some(found) => found,
+            None => find_certificate(registry, &plan).await?,
+        };
         resource_arns.insert(resource, registry.certificate_arn(&found.id));
         certificate = Some((found, plan));
     }
@@ -100,6 +107,41 @@ async fn check(registry: &Registry, plan: &Plan) -> Result<(), ProvisioningError
         registry.describe_certificate(id).await?;
     }
     Ok(())
+}
+
+/// What [`apply`] would say, as far as can be seen before anything is done.
+pub(super) async fn try_out(registry: &Registry, plan: &Plan) -> Result<(), ProvisioningError> {
+    check(registry, plan).await?;
+    match plan.certificate.as_ref().map(|(_, certificate)| &certificate.source) {
+        Some(CertificateSource::Request(request)) => {
+            registry.check_certificate_request(request).await?;
+        }
+        Some(CertificateSource::Pem { certificate, ca }) => {
+            registry.check_certificate(certificate, ca.as_deref()).await?;
+        }
+        Some(CertificateSource::Id(_)) | None => {}
+    }
+    let Some((_, plan)) = &plan.thing else { return Ok(()) };
+    match registry.describe_thing(&plan.name).await {
+        Ok(thing) => check_overrides(&thing, plan),
+        Err(RegistryError::ResourceNotFound(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What an earlier call made of the same request.
+async fn signed_before(
+    registry: &Registry,
+    plan: &CertificatePlan,
+    thing: Option<&ThingName>,
+    since: Option<Timestamp>,
+) -> Result<Option<Certificate>, ProvisioningError> {
+    match (&plan.source, thing, since) {
+        (CertificateSource::Request(request), Some(thing), Some(since)) => {
+            Ok(registry.certificate_signed_since(since, thing, request).await?)
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn find_certificate(
@@ -211,27 +253,13 @@ async fn update_thing(
     thing: &Thing,
     plan: &ThingPlan,
 ) -> Result<(), ProvisioningError> {
+    check_overrides(thing, plan)?;
     let overrides = plan.overrides;
-    let differs = |it: Override, differs: bool, what: &str| match it {
-        Override::Fail if differs => Err(ProvisioningError::Conflict(format!(
-            "thing {} has other {what}, and the template's OverrideSettings say FAIL",
-            thing.name
-        ))),
-        _ => Ok(()),
-    };
-    let attributes_differ =
-        plan.attributes.values().iter().any(|(k, v)| thing.attributes.values().get(k) != Some(v));
-    differs(overrides.attribute_payload, attributes_differ, "attributes")?;
-    let type_differs = plan.type_name.is_some() && plan.type_name != thing.type_name;
-    differs(overrides.thing_type_name, type_differs, "types")?;
-    let groups_differ = !plan.groups.is_empty() && !plan.groups.is_subset(&thing.groups);
-    differs(overrides.thing_groups, groups_differ, "groups")?;
-
     let replaces = overrides.attribute_payload == Override::Replace
         && plan.attributes.values() != thing.attributes.values();
-    let sets_attributes =
-        replaces || attributes_differ && overrides.attribute_payload != Override::DoNothing;
-    let sets_type = type_differs && overrides.thing_type_name != Override::DoNothing;
+    let sets_attributes = replaces
+        || attributes_differ(thing, plan) && overrides.attribute_payload != Override::DoNothing;
+    let sets_type = type_differs(thing, plan) && overrides.thing_type_name != Override::DoNothing;
     if sets_attributes || sets_type {
         let update = ThingUpdate {
             attributes: sets_attributes.then(|| Attributes::clone(&plan.attributes)),
@@ -242,4 +270,28 @@ async fn update_thing(
         registry.update_thing(&plan.name, &update).await?;
     }
     Ok(())
+}
+
+/// What the overrides say about a thing that is there.
+fn check_overrides(thing: &Thing, plan: &ThingPlan) -> Result<(), ProvisioningError> {
+    let overrides = plan.overrides;
+    let differs = |it: Override, differs: bool, what: &str| match it {
+        Override::Fail if differs => Err(ProvisioningError::Conflict(format!(
+            "thing {} has other {what}, and the template's OverrideSettings say FAIL",
+            thing.name
+        ))),
+        _ => Ok(()),
+    };
+    differs(overrides.attribute_payload, attributes_differ(thing, plan), "attributes")?;
+    differs(overrides.thing_type_name, type_differs(thing, plan), "types")?;
+    let groups_differ = !plan.groups.is_empty() && !plan.groups.is_subset(&thing.groups);
+    differs(overrides.thing_groups, groups_differ, "groups")
+}
+
+fn attributes_differ(thing: &Thing, plan: &ThingPlan) -> bool {
+    plan.attributes.values().iter().any(|(k, v)| thing.attributes.values().get(k) != Some(v))
+}
+
+fn type_differs(thing: &Thing, plan: &ThingPlan) -> bool {
+    plan.type_name.is_some() && plan.type_name != thing.type_name
 }

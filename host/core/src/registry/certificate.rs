@@ -327,6 +327,64 @@ impl Registry {
         })
     }
 
+    /// What registering this certificate would say; nothing is registered. `ca_pem` as for
+    /// [`Registry::register_certificate`]; without it no CA is asked for.
+    ///
+    /// # Errors
+    /// As for the two operations, but for a certificate that is registered already.
+    pub(crate) async fn check_certificate(
+        &self,
+        certificate_pem: &str,
+        ca_pem: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        let now = self.0.ports.clock.wall();
+        let x509 = X509::parse("certificatePem", certificate_pem, Purpose::Device, now)?;
+        if ca_pem.is_some() {
+            self.ca_of(&x509, ca_pem).await?;
+        }
+        Ok(())
+    }
+
+    /// What CreateCertificateFromCsr would say; the certificate is thrown away.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn check_certificate_request(
+        &self,
+        request_pem: &str,
+    ) -> Result<(), RegistryError> {
+        let request_pem = request_pem.to_owned();
+        self.issue(move |issuer| issuer.sign(&request_pem)).await?;
+        Ok(())
+    }
+
+    /// A certificate of the thing for the key of this certificate signing request, registered at
+    /// `since` or later.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn certificate_signed_since(
+        &self,
+        since: Timestamp,
+        thing: &ThingName,
+        request_pem: &str,
+    ) -> Result<Option<Certificate>, RegistryError> {
+        let ids = match self.list_thing_principals(thing, super::index::ALL).await {
+            Ok(page) => page.items,
+            Err(RegistryError::ResourceNotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        for id in ids {
+            let certificate = self.describe_certificate(&id).await?;
+            if certificate.created_at >= since
+                && super::x509::has_key_of(&certificate.der(), request_pem)
+            {
+                return Ok(Some(certificate));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) async fn issue<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn super::Issuer) -> Result<T, IssueError> + Send + 'static,

@@ -11,9 +11,11 @@ use crate::random::hex;
 use crate::time::Timestamp;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::der_parser::oid::Oid;
 use x509_parser::oid_registry as oid;
 use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
@@ -153,6 +155,15 @@ pub(super) fn issuer_of(der: &[u8]) -> Option<String> {
 pub(super) fn der_of(pem: &str) -> Vec<u8> {
     let first = Pem::iter_from_buffer(pem.as_bytes()).next();
     first.and_then(Result::ok).map(|pem| pem.contents).unwrap_or_default()
+}
+
+/// True when the certificate is for the key of the certificate signing request (PKCS #10, PEM).
+pub(super) fn has_key_of(der: &[u8], request_pem: &str) -> bool {
+    let request = der_of(request_pem);
+    let Ok((_, request)) = X509CertificationRequest::from_der(&request) else { return false };
+    let Ok((_, x509)) = x509_parser::parse_x509_certificate(der) else { return false };
+    let wanted = &request.certification_request_info.subject_pki.subject_public_key;
+    x509.public_key().subject_public_key.data == wanted.data
 }
 
 fn pem_of(der: &[u8]) -> String {
