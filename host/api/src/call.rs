@@ -54,6 +54,8 @@ impl Caller {
 pub(crate) struct Call<'a> {
     /// Who calls.
     pub caller: Caller,
+    /// Where the request came in.
+    pub listener: &'a str,
     /// The body as it was sent.
     pub body: &'a Bytes,
     pub(crate) labels: Labels,
@@ -166,7 +168,7 @@ pub(crate) fn encode_token(last: &str) -> String {
 /// Longest page token in bytes: names have at most 128, and base64 makes a third more of them.
 const TOKEN_BYTES_MAX: usize = 512;
 
-fn decode_token(token: &str) -> Result<String, ApiError> {
+pub(crate) fn decode_token(token: &str) -> Result<String, ApiError> {
     let token = Some(token).filter(|token| token.len() <= TOKEN_BYTES_MAX);
     let bytes = token.and_then(|token| URL_SAFE_NO_PAD.decode(token).ok());
     bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
@@ -242,7 +244,14 @@ mod tests {
         let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body.as_bytes()));
         let caller = Caller { principal: None, permissions: None };
         let query = crate::sigv4::decode_query(query);
-        f(&Call { caller, body: &body, labels: Vec::new(), query, headers: &headers })
+        f(&Call {
+            caller,
+            listener: "public",
+            body: &body,
+            labels: Vec::new(),
+            query,
+            headers: &headers,
+        })
     }
 
     #[track_caller]

@@ -17,6 +17,7 @@ pub(crate) mod role_aliases;
 pub(crate) mod rules;
 pub(crate) mod tags;
 pub(crate) mod thing_groups;
+pub(crate) mod thing_registration;
 pub(crate) mod thing_types;
 pub(crate) mod things;
 

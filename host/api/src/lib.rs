@@ -17,6 +17,7 @@ mod health;
 mod iot;
 mod iot_data;
 pub mod keys;
+mod object_operations;
 mod operations;
 mod payload_schemas;
 mod quarantine_operations;
@@ -42,7 +43,7 @@ use gnomon_core::broker::clients::Clients;
 use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
-use gnomon_core::provisioning::Provisioner;
+use gnomon_core::provisioning::{Provisioner, Registrations};
 use gnomon_core::quarantine::Quarantine;
 use gnomon_core::random::{self, Random};
 use gnomon_core::registry::Registry;
@@ -80,6 +81,8 @@ pub struct Services {
     pub registry: Registry,
     /// What `RegisterThing` does.
     pub provisioner: Provisioner,
+    /// Registers things in bulk, and has the objects that it is done from.
+    pub registrations: Arc<Registrations>,
     /// Where `Publish` publishes.
     pub broker: Broker,
     /// Who is connected.
@@ -99,6 +102,8 @@ pub struct Services {
     /// Names of listeners that only this machine can reach: there, health and metrics are
     /// answered without a signature.
     pub loopback_listeners: Vec<Arc<str>>,
+    /// Names of listeners with TLS: links that are answered there begin with `https`.
+    pub tls_listeners: Vec<Arc<str>>,
 }
 
 /// The REST API.
@@ -200,7 +205,7 @@ impl Api {
             "REST call"
         );
         let query = sigv4::decode_query(parts.uri.query().unwrap_or_default());
-        let call = Call { caller, body, labels, query, headers: &parts.headers };
+        let call = Call { caller, listener, body, labels, query, headers: &parts.headers };
         handler(&self.services, &call).await
     }
 }

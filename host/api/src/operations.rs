@@ -196,6 +196,11 @@ pub(crate) const IOT: &[Operation] = operations! {
     Read ListProvisioningTemplateVersions GET "/provisioning-templates/{templateName}/versions";
     Write CreateProvisioningClaim POST "/provisioning-templates/{templateName}/provisioning-claim";
     Write RegisterThing POST "/things";
+    Write StartThingRegistrationTask POST "/thing-registration-tasks";
+    Write StopThingRegistrationTask PUT "/thing-registration-tasks/{taskId}/cancel";
+    Read DescribeThingRegistrationTask GET "/thing-registration-tasks/{taskId}";
+    Read ListThingRegistrationTasks GET "/thing-registration-tasks";
+    Read ListThingRegistrationTaskReports GET "/thing-registration-tasks/{taskId}/reports";
     // Domain configurations.
     Write CreateDomainConfiguration POST "/domainConfigurations/{domainConfigurationName}";
     Read DescribeDomainConfiguration GET "/domainConfigurations/{domainConfigurationName}";
@@ -259,6 +264,10 @@ pub(crate) const GNOMON: &[Operation] = operations! {
     Read GetPayloadSchema GET "/thing-types/{thingTypeName}/payload-schema";
     Write SetPayloadSchema PUT "/thing-types/{thingTypeName}/payload-schema";
     Write DeletePayloadSchema DELETE "/thing-types/{thingTypeName}/payload-schema";
+    Write PutObject PUT "/objects/{bucket}/{key+}";
+    Read GetObject GET "/objects/{bucket}/{key+}";
+    Write DeleteObject DELETE "/objects/{bucket}/{key+}";
+    Read TryThingRegistration POST "/thing-registration-dry-runs";
     Read QueryTables POST "/query";
     Read ListTables GET "/tables";
     Write SetTableRetention PUT "/tables/{tableName}/retention";

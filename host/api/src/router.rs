@@ -8,8 +8,8 @@ use crate::call::{Answer, Call};
 use crate::error::{ApiError, Exception};
 use crate::operations::{GNOMON, IOT, IOT_DATA, Operation};
 use crate::{
-    Services, administration, health, iot, iot_data, payload_schemas, quarantine_operations,
-    rule_operations, table_operations,
+    Services, administration, health, iot, iot_data, object_operations, payload_schemas,
+    quarantine_operations, rule_operations, table_operations,
 };
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -84,6 +84,7 @@ impl Service {
                 iot::rules::HANDLERS,
                 iot::tags::HANDLERS,
                 iot::thing_groups::HANDLERS,
+                iot::thing_registration::HANDLERS,
                 iot::thing_types::HANDLERS,
                 iot::things::HANDLERS,
             ],
@@ -96,6 +97,7 @@ impl Service {
             Self::Gnomon => &[
                 administration::HANDLERS,
                 iot::authorization::OWN_HANDLERS,
+                object_operations::HANDLERS,
                 payload_schemas::HANDLERS,
                 quarantine_operations::HANDLERS,
                 rule_operations::HANDLERS,

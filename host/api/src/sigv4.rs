@@ -15,7 +15,9 @@ use gnomon_core::random::hex;
 use gnomon_core::time::Timestamp;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use http::request::Parts;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
+};
 use time::PrimitiveDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -340,6 +342,34 @@ pub fn sign(
         .expect("ids, regions, services and header names are visible ASCII");
     value.set_sensitive(true);
     request.headers_mut().insert(AUTHORIZATION, value);
+}
+
+/// The query with which whoever has the URL may GET it for so many seconds, as the holder of the key.
+///
+/// The path must be in canonical form and encoded; `host` is what the client will send as such.
+pub(crate) fn presign(
+    host: &str,
+    path: &str,
+    (access_key_id, secret): (&str, &str),
+    (region, service): (&str, &str),
+    now: Timestamp,
+    lifetime_s: u32,
+) -> String {
+    let date_time = format_date_time(now);
+    let scope =
+        Scope { date: date_time[..8].into(), region: region.into(), service: service.into() };
+    let credential = format!("{access_key_id}/{scope}");
+    let credential = utf8_percent_encode(&credential, ENCODED);
+    let query = format!(
+        "X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={credential}&X-Amz-Date={date_time}\
+         &X-Amz-Expires={lifetime_s}&X-Amz-SignedHeaders=host"
+    );
+    let request = http::Request::get(format!("{path}?{query}")).header(HOST, host).body(());
+    let (parts, ()) = request.expect("host and path are parts of URLs").into_parts();
+    let canonical = canonical_request(&parts, &["host".to_owned()], &sha256_hex(b""));
+    let text = string_to_sign(&date_time, &scope, &canonical);
+    let signature = hmac::sign(&signing_key(secret, &scope), text.as_bytes());
+    format!("{query}&X-Amz-Signature={}", hex(signature.as_ref()))
 }
 
 /// The one form of a request that both sides hash.

@@ -21,7 +21,7 @@ use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::SubscribeOptions;
-use gnomon_core::provisioning::{JustInTime, NoHooks, Provisioner};
+use gnomon_core::provisioning::{JustInTime, MemoryObjects, NoHooks, Provisioner, Registrations};
 use gnomon_core::quarantine::{self, Quarantine, QuarantineConfig};
 use gnomon_core::random::SeededRandom;
 use gnomon_core::registry::{CertificateStatus, Ports, Registry};
@@ -153,6 +153,12 @@ fn authenticator(
         .with_newcomers(Arc::new(newcomers))
 }
 
+/// Bulk registration from objects in memory.
+fn registrations(provisioner: &Provisioner, clock: &Arc<ManualClock>) -> Arc<Registrations> {
+    let objects = Arc::<MemoryObjects>::default();
+    Arc::new(Registrations::start(provisioner.clone(), objects, clock.clone()))
+}
+
 impl TestHost {
     pub async fn new() -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
@@ -223,7 +229,8 @@ impl TestHost {
             random,
             keys: keys.clone(),
             authenticator,
-            provisioner,
+            provisioner: provisioner.clone(),
+            registrations: registrations(&provisioner, &clock),
             registry: registry.clone(),
             broker: broker.clone(),
             clients: clients.clone(),
@@ -234,6 +241,7 @@ impl TestHost {
             endpoint: "iot.example".into(),
             ready: Arc::clone(&ready),
             loopback_listeners: vec!["loopback".into()],
+            tls_listeners: vec!["tls".into()],
         };
         let api = Api::new(services);
         Self {
