@@ -1,14 +1,16 @@
 //! All wiring: what the host is made of, in the order of its start; it stops in the reverse.
 //!
 //! Start: store, keys, certificates, registry, broker, events, shadows, plugins, provisioning, tables,
-//! rules, API, listeners.
-//! Stop: accept nothing more, end connections, drain rules, provisioning and shadows, stop plugins,
+//! rules, bulk registration, API, listeners.
+//! Stop: accept nothing more, end connections, pause bulk registration, drain rules, provisioning and
+//! shadows, stop plugins,
 //! close tables, sync the store; each step has its own deadline.
 
 use crate::banner;
 use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
 use crate::data::{DataFolder, KeyFile, RunFile, RunListener};
 use crate::functions::HostFunctions;
+use crate::objects::FileObjects;
 use crate::telemetry;
 use async_trait::async_trait;
 use gnomon_api::keys::{KeyError, Keys, Role};
@@ -31,7 +33,7 @@ use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
 use gnomon_core::metrics::Metrics;
 use gnomon_core::packet::Reason;
-use gnomon_core::provisioning::{self, Hook, Hooks, JustInTime, Provisioner};
+use gnomon_core::provisioning::{self, Hook, Hooks, JustInTime, Provisioner, Registrations};
 use gnomon_core::quarantine::{self, Quarantine};
 use gnomon_core::random::Random;
 use gnomon_core::registry::{self, Registry, RegistryError};
@@ -71,6 +73,9 @@ const RULES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long devices that are being provisioned have: a key is made in 0.1 s, a hook has 5 s.
 const PROVISIONING_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How long the lines have that are being registered in bulk: eight, and the record of them.
+const REGISTRATIONS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long shadow requests have for their commit.
 const SHADOWS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,6 +143,7 @@ struct Parts {
     provisioning: provisioning::Service,
     tables: Arc<SqliteTables>,
     rules: rules::Engine,
+    registrations: Arc<Registrations>,
     clients: Clients,
     broker: Broker,
     /// The log's committer.
@@ -192,13 +198,7 @@ async fn serve(
     let registry = open_registry(world, store, &authority).await?;
     let (broker, log, recovered) = open_broker(world, store)?;
     Events::start(&registry, broker.clone(), world.clock.clone(), world.random.clone()).await?;
-    let shadows = Arc::new(shadow::Service::start(
-        store.clone(),
-        broker.clone(),
-        world.clock.clone(),
-        world.limits.clone(),
-        world.metrics.clone(),
-    ));
+    let shadows = start_shadows(world, store, &broker);
     let plugins = load_plugins(config, data, world, &broker).await?;
     let provisioner = Provisioner::new(registry.clone(), Arc::new(PluginHooks(plugins.clone())));
     let provisioning = provisioning::Service::start(
@@ -223,6 +223,8 @@ async fn serve(
     let authenticator = authenticator(config, world, &registry, &keys, &plugins)?
         .with_newcomers(Arc::new(newcomers));
     let (quarantine, offenders) = open_quarantine(config, world, &registry, &broker, &clients);
+    // Behind the rules and sessions, which hear of what it registers.
+    let registrations = start_registrations(world, data, &provisioner)?;
     let api = Arc::new(Api::new(Services {
         account: world.account.clone(),
         limits: world.limits.clone(),
@@ -233,6 +235,7 @@ async fn serve(
         registry,
         authenticator: authenticator.clone(),
         provisioner,
+        registrations: registrations.clone(),
         broker: broker.clone(),
         clients: clients.clone(),
         quarantine: quarantine.clone(),
@@ -242,6 +245,7 @@ async fn serve(
         endpoint: config.endpoint.host.as_str().into(),
         ready: ready.clone(),
         loopback_listeners: loopback_listeners(&plans),
+        tls_listeners: tls_listeners(&plans),
     }));
     let stop = CancellationToken::new();
     let threads = EventLoops::start(config.connection_threads()).map_err(StartError::Threads)?;
@@ -252,6 +256,7 @@ async fn serve(
         provisioning,
         tables,
         rules,
+        registrations,
         clients,
         broker,
         log,
@@ -361,6 +366,34 @@ fn loopback_listeners(plans: &[ListenerPlan]) -> Vec<Arc<str>> {
     plans.iter().filter(is_loopback).map(|plan| plan.name.as_str().into()).collect()
 }
 
+fn start_shadows(world: &World, store: &Arc<RedbStore>, broker: &Broker) -> Arc<shadow::Service> {
+    Arc::new(shadow::Service::start(
+        store.clone(),
+        broker.clone(),
+        world.clock.clone(),
+        world.limits.clone(),
+        world.metrics.clone(),
+    ))
+}
+
+/// Names of the listeners with TLS.
+fn tls_listeners(plans: &[ListenerPlan]) -> Vec<Arc<str>> {
+    plans.iter().filter(|plan| plan.tls).map(|plan| plan.name.as_str().into()).collect()
+}
+
+/// Bulk registration from the files of the data folder.
+fn start_registrations(
+    world: &World,
+    data: &DataFolder,
+    provisioner: &Provisioner,
+) -> Result<Arc<Registrations>, StartError> {
+    let path = data.objects();
+    let objects = FileObjects::remove_drafts(&path).and_then(|()| FileObjects::open(&path));
+    let objects = objects.map_err(|source| data_error(&path, source))?;
+    let clock = world.clock.clone();
+    Ok(Arc::new(Registrations::start(provisioner.clone(), Arc::new(objects), clock)))
+}
+
 fn mqtt(
     world: &World,
     clients: &Clients,
@@ -418,6 +451,10 @@ impl Parts {
         self.loops.shutdown().await;
         if tokio::task::spawn_blocking(move || self.threads.stop()).await.is_err() {
             tracing::error!("connection threads cannot be stopped");
+        }
+        if tokio::time::timeout(REGISTRATIONS_TIMEOUT, self.registrations.shutdown()).await.is_err()
+        {
+            tracing::warn!("thing registration cut off; it goes on with the next start");
         }
         self.rules.shutdown(RULES_TIMEOUT).await;
         if tokio::time::timeout(PROVISIONING_TIMEOUT, self.provisioning.shutdown()).await.is_err() {

@@ -9,6 +9,7 @@ mod policy;
 mod quarantine;
 mod rule;
 mod table;
+mod things;
 
 use crate::app;
 use crate::config::Config;
@@ -66,6 +67,9 @@ enum Command {
     /// Tables of readings: what there is, how long it is kept.
     #[command(subcommand)]
     Table(table::Command),
+    /// Things in bulk, from a file.
+    #[command(subcommand)]
+    Things(things::Command),
     /// Print all limits with their defaults.
     Limits {
         /// As JSON.
@@ -117,6 +121,7 @@ pub fn run() -> ExitCode {
         Command::Rule(command) => block_on(rule::run(&command)),
         Command::Query(query) => block_on(table::query(&query)),
         Command::Table(command) => block_on(table::run(&command)),
+        Command::Things(command) => block_on(things::run(&command)),
         Command::Limits { json } => limits(json),
         Command::Bench(options) => bench(&options),
     };

@@ -8,6 +8,7 @@
 //! DIR/keys/administrator.json  the first access key (0600)
 //! DIR/cache/                 compiled plugins
 //! DIR/descriptors/           Protobuf descriptor sets for rules: BUCKET/KEY
+//! DIR/objects/               files for bulk registration and its reports: BUCKET/KEY
 //! DIR/run/host.json          ports and process of the running host; gone when it stops
 //! ```
 
@@ -104,6 +105,11 @@ impl DataFolder {
     /// Descriptor sets that `decode(…, 'proto', …)` reads.
     pub fn descriptors(&self) -> PathBuf {
         self.0.join("descriptors")
+    }
+
+    /// Files that things are registered from, and what came of it.
+    pub fn objects(&self) -> PathBuf {
+        self.0.join("objects")
     }
 
     /// Tables of readings.

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod data;
 mod functions;
+mod objects;
 mod process;
 mod telemetry;
 mod terminal;

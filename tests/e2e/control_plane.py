@@ -7,9 +7,14 @@ Arguments: the endpoint, an access key and its secret, the certificate of a CA a
 import json
 import pathlib
 import sys
+import time
+import urllib.request
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 ENDPOINT, KEY, SECRET, CA_FILE, DEVICE_FILE = sys.argv[1:]
@@ -112,6 +117,16 @@ def refused(code, operation, **parameters):
         assert error.response["Error"]["Code"] == code, error
         return
     raise AssertionError(f"{operation} was not refused with {code}")
+
+
+def gnomon(method, path, body=b""):
+    """Calls an operation that AWS does not have."""
+    request = AWSRequest(method, f"{ENDPOINT}{path}", data=body)
+    SigV4Auth(Credentials(KEY, SECRET), "gnomon", "us-east-1").add_auth(request)
+    headers = dict(request.headers)
+    call = urllib.request.Request(request.url, body, headers, method=method)
+    with urllib.request.urlopen(call) as answer:
+        return answer.read()
 
 
 def things():
@@ -493,6 +508,44 @@ def provisioning():
     client.delete_thing(thingName="L9")
 
 
+def bulk():
+    template = json.dumps({
+        "Parameters": {"Name": {"Type": "String"}},
+        "Resources": {"lamp": {"Type": "AWS::IoT::Thing", "Properties":
+            {"ThingName": {"Ref": "Name"}, "AttributePayload": {"line": "3"}}}},
+    })
+    source = {"inputFileBucket": "imports", "inputFileKey": "bulk/lamps.ndjson", "roleArn": ROLE}
+    start = client.start_thing_registration_task
+    invalid, missing = "InvalidRequestException", "ResourceNotFoundException"
+    refused(invalid, start, templateBody=template, **source)
+    gnomon("PUT", "/objects/imports/bulk/lamps.ndjson", b'{"Name": "B1"}\n{}\n{"Name": "B2"}\n')
+    refused(invalid, start, templateBody="{}", **source)
+    refused(invalid, start, templateBody=template, **{**source, "inputFileKey": "../keys"})
+    task = start(templateBody=template, **source)
+    name = {"taskId": task["taskId"]}
+    for _ in range(200):
+        described = client.describe_thing_registration_task(**name)
+        if described["status"] != "InProgress":
+            break
+        time.sleep(0.05)
+    assert described["status"] == "Completed", described
+    assert (described["successCount"], described["failureCount"]) == (2, 1), described
+    assert described["percentageProgress"] == 100
+    assert client.list_thing_registration_tasks(status="Completed")["taskIds"] == [name["taskId"]]
+    for kind, expected in (("RESULTS", [1, 3]), ("ERRORS", [2])):
+        report = client.list_thing_registration_task_reports(**name, reportType=kind)
+        assert report["reportType"] == kind
+        # As on AWS: whoever has the link can follow it.
+        with urllib.request.urlopen(report["resourceLinks"][0]) as answer:
+            lines = [json.loads(line)["lineNumber"] for line in answer]
+        assert lines == expected, (kind, lines)
+    refused(invalid, client.stop_thing_registration_task, **name)
+    refused(missing, client.stop_thing_registration_task, taskId="none")
+    refused(missing, client.describe_thing_registration_task, taskId="none")
+    for thing in ("B1", "B2"):
+        client.delete_thing(thingName=thing)
+
+
 parts = (
     things,
     groups,
@@ -502,6 +555,7 @@ parts = (
     rules,
     cas,
     provisioning,
+    bulk,
     authorizers,
     role_aliases,
     domain_configurations,
@@ -511,4 +565,4 @@ parts = (
 for part in parts:
     part()
 # The event that checks them has been heard.
-assert len(called) >= 115, sorted(called)
+assert len(called) >= 120, sorted(called)

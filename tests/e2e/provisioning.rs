@@ -136,3 +136,73 @@ fn a_hook_keeps_devices_out_that_are_on_no_list() {
     fleet(&host, Some("allow-list"));
     host.expect_log("which is not on the list");
 }
+
+/// A template for a thing per line, and a file with so many lines.
+fn import(folder: &Path, lines: usize) -> [String; 3] {
+    let template = json!({
+        "Parameters": {"Serial": {"Type": "String"}},
+        "Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {
+            "ThingName": {"Fn::Sub": "lamp-${Serial}"},
+            "AttributePayload": {"serial": {"Ref": "Serial"}}}}},
+    });
+    let template = write(folder, "template.json", &template.to_string());
+    let text: String = (0..lines).map(|it| format!("{{\"Serial\": \"{it}\"}}\n")).collect();
+    let file = write(folder, "lamps.ndjson", &text);
+    [file, "--template".into(), template].map(|it| it.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_file_of_things_is_tried_out_and_registered() {
+    let host = Host::start("");
+    let folder = TempDir::new().unwrap();
+    let [file, option, template] = import(folder.path(), 2_000);
+    let run = |more: &[&str]| {
+        let command =
+            [&["things", "import", &*file, &*option, &*template, "--json"], more].concat();
+        let output = host.gnomon(&command);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let count = |name: &str| answer[name].as_u64().unwrap();
+        (output.status.code(), count("successCount"), count("failureCount"), answer)
+    };
+    let (code, good, failed, _) = run(&["--dry-run"]);
+    assert_eq!((code, good, failed), (Some(0), 2_000, 0));
+    let imports = host.data().join("objects/imports");
+    assert_eq!(std::fs::read_dir(&imports).unwrap().count(), 0, "a dry run leaves nothing");
+    let (code, good, failed, answer) = run(&[]);
+    assert_eq!((code, good, failed), (Some(0), 2_000, 0), "{answer}");
+    let bad = "{\"Serial\": \"a b\"}\n{\"Serial\": \"x\"}\n";
+    std::fs::write(&file, bad).unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        let (code, good, failed, answer) = run(more);
+        assert_eq!((code, good, failed), (Some(1), 1, 1), "{more:?}");
+        assert_eq!(answer["problems"][0]["lineNumber"], 1, "{more:?}");
+    }
+}
+
+#[test]
+fn an_import_goes_on_after_the_host_was_killed() {
+    let mut host = Host::start("");
+    let folder = TempDir::new().unwrap();
+    let count = 8_000;
+    let [file, option, template] = import(folder.path(), count);
+    let arguments = ["things", "import", &*file, &*option, &*template];
+    let (data, mut command) = (host.data(), Command::new(env!("CARGO_BIN_EXE_gnomon")));
+    let mut import = command.args(arguments).arg("--data").arg(data).spawn().unwrap();
+    // The first progress is recorded, and not the last.
+    let imports = host.data().join("objects/imports");
+    let has_report = || {
+        let names = std::fs::read_dir(&imports).ok()?.filter_map(Result::ok);
+        names.map(|it| it.file_name()).find(|it| it.to_string_lossy().ends_with(".results.1"))
+    };
+    crate::host::wait(std::time::Duration::from_secs(30), has_report).unwrap();
+    host.kill_and_restart();
+    assert!(!import.wait().unwrap().success(), "who waited for it is told");
+    host.expect_log("status=\"Completed\"");
+    let name = has_report().unwrap();
+    let report = std::fs::read_to_string(imports.join(name)).unwrap();
+    let numbers = report.lines().map(|line| {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        usize::try_from(entry["lineNumber"].as_u64().unwrap()).unwrap()
+    });
+    assert!(numbers.eq(1..=count), "every line once, in order");
+}
