@@ -64,9 +64,9 @@ pub async fn run(command: &Command) -> Result<ExitCode> {
     let import = Order { client, order, object };
     let done = if *dry_run { import.try_out().await } else { import.carry_out().await };
     end_progress();
-    // Nobody will read it, or it is not the task's.
-    if *dry_run || done.is_err() {
-        import.delete_object(import.object.key()).await?;
+    if *dry_run {
+        // Nobody reads it any more; one that stays behind harms nobody.
+        let _ = import.delete_object().await;
     }
     let done = done?;
     if folder.json {
@@ -136,7 +136,12 @@ impl Order {
         let mut order = self.order.clone();
         order["roleArn"] = json!("gnomon");
         let path = ["thing-registration-tasks"];
-        let made = ask(&self.client, "iot", Method::POST, &path, &order.to_string()).await?;
+        let made = ask(&self.client, "iot", Method::POST, &path, &order.to_string()).await;
+        if made.is_err() {
+            // As for a trial; what is to be told is why the task does not begin.
+            let _ = self.delete_object().await;
+        }
+        let made = made?;
         let id = made["taskId"].as_str().ok_or("the host answered no taskId")?.to_owned();
         let mut done = Done { task: Some(id.clone()), ..Done::default() };
         loop {
@@ -170,8 +175,8 @@ impl Order {
         Ok(self.client.call("gnomon", method, &path, &[], &[], "").await?.to_vec())
     }
 
-    async fn delete_object(&self, key: &str) -> Result<()> {
-        self.call_object(Method::DELETE, key).await.map(drop)
+    async fn delete_object(&self) -> Result<()> {
+        self.call_object(Method::DELETE, self.object.key()).await.map(drop)
     }
 }
 
