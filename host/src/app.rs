@@ -74,7 +74,7 @@ const RULES_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long devices that are being provisioned have: a key is made in 0.1 s, a hook has 5 s.
 const PROVISIONING_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How long the lines have that are being registered in bulk: eight, and the record of them.
+/// How long the lines have that are being registered in bulk: some, and the record of them.
 const REGISTRATIONS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long shadow requests have for their commit.
