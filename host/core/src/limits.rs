@@ -116,6 +116,9 @@ pub struct Limits {
     pub authorizers: u32,
     /// Custom authorizers that are ACTIVE; beyond them LimitExceededException.
     pub active_authorizers: u32,
+    /// Seconds for which a certificate that was renewed stays ACTIVE beside the new one; longer when
+    /// the device has not come with the new one by then.
+    pub certificate_overlap_s: u32,
 }
 
 impl Limits {
@@ -213,6 +216,7 @@ impl Default for Limits {
             policy_versions: 5,
             authorizers: 100,
             active_authorizers: 32,
+            certificate_overlap_s: 24 * 3_600,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Counters of the host: each is a documented field, incremented in one place.
+//! Counters and gauges of the host: each is a documented field, changed in one place.
 //!
-//! Out: `gnomon-api` prints them for Prometheus by [`Metrics::visit`].
+//! Out: `gnomon-api` prints them for Prometheus by [`Metrics::visit`] and [`Metrics::visit_gauges`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,18 +25,40 @@ impl Counter {
     }
 }
 
+/// A value that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Says what it is now.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The current value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 macro_rules! metrics {
-    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
-        /// All counters of one host.
+    ($($(#[doc = $doc:literal])+ $name:ident,)* gauges: $($(#[doc = $about:literal])+ $gauge:ident,)*) => {
+        /// All counters and gauges of one host.
         #[derive(Debug, Default)]
         pub struct Metrics {
             $($(#[doc = $doc])+ pub $name: Counter,)*
+            $($(#[doc = $about])+ pub $gauge: Gauge,)*
         }
 
         impl Metrics {
             /// Calls `f` with name, help text and value of every counter, in the order of the struct.
             pub fn visit(&self, mut f: impl FnMut(&'static str, &'static str, u64)) {
                 $(f(stringify!($name), concat!($($doc),+), self.$name.get());)*
+            }
+
+            /// The same with every gauge.
+            pub fn visit_gauges(&self, mut f: impl FnMut(&'static str, &'static str, u64)) {
+                $(f(stringify!($gauge), concat!($($about),+), self.$gauge.get());)*
             }
         }
     };
@@ -129,4 +151,11 @@ metrics! {
     api_requests,
     /// REST requests refused because of their signature or key.
     api_denied,
+    /// Warnings that a certificate ends within 30, 7 or 1 days.
+    certificate_warnings,
+    /// Certificates in place of others, made for devices that asked over MQTT.
+    certificates_renewed,
+    gauges:
+    /// Certificates in use that end within 30 days, those of CAs and of the host counted.
+    certificates_expiring,
 }

@@ -9,9 +9,9 @@
 //! `authorizer/{name}`. A certificate's record is the truth about its attachments. The other
 //! direction is answered from small index keys (`policy-target/{policy}/{certificate}`,
 //! `thing-principal/{thing}/{certificate}`; for groups see `thing_group` and `group_policy`, for CAs
-//! `ca_certificate`), because the store has no transactions over several keys. Their invariant: an
-//! index key is written before the truth and removed after it, so that it may be there in vain but
-//! never be missing; readers ask the truth.
+//! `ca_certificate`, for ends `expiry`), because the store has no transactions over several keys. Their
+//! invariant: an index key is written before the truth and removed after it, so that it may be there in
+//! vain but never be missing; readers ask the truth.
 
 mod attachment;
 mod authorizer;
@@ -22,6 +22,7 @@ mod certificate_transfer;
 mod claim;
 mod domain_configuration;
 mod event_configuration;
+mod expiry;
 mod group_policy;
 mod index;
 mod issuer;
@@ -32,6 +33,7 @@ mod provisioning_template;
 mod quarantine;
 mod record;
 mod registration_task;
+mod renewal;
 mod role_alias;
 mod tag;
 mod thing;
@@ -49,7 +51,7 @@ use crate::storage::{Expect, Key, Revision, Storage, StoreError};
 use crate::time::Clock;
 use record::Stored;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
@@ -66,6 +68,7 @@ pub use domain_configuration::{
     DomainAuthorizer, DomainConfiguration, DomainConfigurationUpdate, ServiceType,
 };
 pub use event_configuration::{EventClass, EventConfigurations, EventDates};
+pub use expiry::{Expiring, ExpiringKind, WARNING_DAYS};
 pub use group_policy::PolicyTarget;
 pub use issuer::{IssueError, Issued, Issuer};
 pub use log_level::{LogLevel, LogOptions};
@@ -79,6 +82,7 @@ pub use quarantine::{OffenceKind, Offender, QUARANTINE_GROUP, QUARANTINE_POLICY,
 pub use registration_task::{
     NewRegistrationTask, RegistrationTask, ReportSize, TaskProgress, TaskStatus,
 };
+pub use renewal::{Lineage, Renewal};
 pub use role_alias::{CREDENTIAL_DURATION_S, RoleAlias};
 pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
@@ -268,6 +272,7 @@ struct Shared {
     log_changes: tokio::sync::Mutex<()>,
     /// Held while a domain configuration is made.
     domain_changes: tokio::sync::Mutex<()>,
+    expiry_index_is_complete: AtomicBool,
 }
 
 type CompiledPolicies = HashMap<Box<str>, (Revision, Arc<Policy>)>;
@@ -288,6 +293,7 @@ impl Registry {
             log_levels: Levels::default(),
             log_changes: tokio::sync::Mutex::default(),
             domain_changes: tokio::sync::Mutex::default(),
+            expiry_index_is_complete: AtomicBool::new(false),
         }))
     }
 

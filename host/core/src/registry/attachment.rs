@@ -24,7 +24,7 @@ pub(super) enum Owner<'a> {
 }
 
 impl Owner<'_> {
-    fn index_key(&self, certificate: &str) -> Key {
+    pub(super) fn index_key(&self, certificate: &str) -> Key {
         match self {
             Self::Policy(name) => Key::new("policy-target", &[name.as_str(), certificate]),
             Self::Thing(name) => Key::new("thing-principal", &[name.as_str(), certificate]),
@@ -205,6 +205,18 @@ impl Registry {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Takes an owner off that was deleted while it was being attached.
+    pub(super) async fn detach_from_missing(
+        &self,
+        owner: &Owner<'_>,
+        id: &CertificateId,
+    ) -> Result<(), RegistryError> {
+        match self.check_exists(owner).await {
+            Err(RegistryError::ResourceNotFound(_)) => self.detach(owner, id).await,
+            checked => checked,
+        }
     }
 
     async fn detach(&self, owner: &Owner<'_>, id: &CertificateId) -> Result<(), RegistryError> {

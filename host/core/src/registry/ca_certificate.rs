@@ -170,6 +170,7 @@ impl Registry {
         };
         let id = &ca.id;
         self.put_index(&subject_key(&ca.subject, id.as_str())).await?;
+        self.put_expiry(&ca).await?;
         if !self.write(&record::key::<CaCertificate>(id.as_str()), &ca, None).await? {
             return Err(RegistryError::ResourceAlreadyExists {
                 message: format!("CA certificate {id} is registered"),
@@ -236,8 +237,10 @@ impl Registry {
                     "CA certificate {id} is ACTIVE; make it INACTIVE first"
                 )));
             }
+            let expiry = self.expiry_entry(&ca).await?;
             if self.remove(&key, revision, None).await? {
                 tracing::info!(ca = %id, "CA certificate deleted");
+                self.remove_index(expiry).await?;
                 return self.forget_index(&subject_key(&ca.subject, id.as_str())).await;
             }
         }

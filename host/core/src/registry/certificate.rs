@@ -7,6 +7,7 @@
 use super::certificate_transfer::{Transfer, TransferRecord};
 use super::claim::Ownership;
 use super::record::{self, Stored};
+use super::renewal::{Lineage, LineageRecord};
 use super::x509::{self, Purpose, X509};
 use super::{Change, Diff, IssueError, Issued, Page, PageRequest, Registry, RegistryError};
 use crate::ids::{CertificateId, PolicyName, ThingName};
@@ -120,6 +121,8 @@ pub struct Certificate {
     pub policies: BTreeSet<PolicyName>,
     /// The things that it is a principal of.
     pub things: BTreeSet<ThingName>,
+    /// What it was renewed from, or to.
+    pub lineage: Lineage,
 }
 
 impl Certificate {
@@ -247,8 +250,13 @@ impl Registry {
         let updated = self.update_telling(&key, change, Change::Certificate).await;
         // Whatever came back: a write whose answer was lost may have happened.
         self.certificate_changed(id);
-        updated?;
+        let certificate = updated?;
         tracing::info!(principal = %id, %status, "certificate has a new status");
+        let successors = &certificate.lineage.successors;
+        if status == CertificateStatus::Revoked && !successors.is_empty() {
+            // Whoever stole the key may have renewed it.
+            tracing::warn!(principal = %id, ?successors, "revoked, but not what it was renewed to");
+        }
         Ok(())
     }
 
@@ -283,10 +291,12 @@ impl Registry {
                 )));
             }
             let ca = certificate.ca.clone();
+            let expiry = self.expiry_entry(&certificate).await?;
             let change = self.told(|| Change::Certificate(Diff::Deleted(certificate)));
             if self.remove(&key, revision, change).await? {
                 tracing::info!(principal = %id, "certificate deleted");
                 self.certificate_changed(id);
+                self.remove_index(expiry).await?;
                 if let Some(ca) = &ca {
                     self.forget_signed(ca, id).await?;
                 }
@@ -452,6 +462,7 @@ impl Registry {
             generation_id: random::uuid(&*self.0.ports.random),
             policies: BTreeSet::new(),
             things: BTreeSet::new(),
+            lineage: Lineage::default(),
         }
     }
 
@@ -461,6 +472,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let Certificate { id, status, .. } = certificate;
         let key = record::key::<Certificate>(id.as_str());
+        self.put_expiry(certificate).await?;
         let change = self.told(|| Change::Certificate(Diff::Created(certificate.clone())));
         if !self.write_telling(&key, certificate, None, change).await? {
             return Err(RegistryError::ResourceAlreadyExists {
@@ -493,6 +505,8 @@ pub(super) struct CertificateRecord {
     generation_id: String,
     policies: Vec<String>,
     things: Vec<String>,
+    #[serde(default, skip_serializing_if = "LineageRecord::is_empty")]
+    lineage: LineageRecord,
 }
 
 impl Stored for Certificate {
@@ -516,6 +530,7 @@ impl Stored for Certificate {
             generation_id: self.generation_id.clone(),
             policies: self.policies.iter().map(|name| name.as_str().to_owned()).collect(),
             things: self.things.iter().map(|name| name.as_str().to_owned()).collect(),
+            lineage: self.lineage.to_record(),
         }
     }
 
@@ -539,6 +554,7 @@ impl Stored for Certificate {
             generation_id: record.generation_id,
             policies: policies.collect::<Result<_, _>>().map_err(text)?,
             things: things.collect::<Result<_, _>>().map_err(text)?,
+            lineage: Lineage::from_record(record.lineage).map_err(text)?,
         })
     }
 

@@ -230,8 +230,10 @@ impl Registry {
             if is_wanted {
                 return Ok(());
             }
+            let expiry = self.expiry_entry(&certificate).await?;
             let change = self.told(|| Change::Certificate(Diff::Deleted(certificate)));
             if self.remove(&key, revision, change).await? {
+                self.remove_index(expiry).await?;
                 tracing::info!(principal = %id, "certificate deleted, nobody had it provisioned");
                 return Ok(());
             }

@@ -1,6 +1,8 @@
 //! The port to whoever makes keys, signs certificates and checks signatures; implemented by
 //! `gnomon-pki`.
 
+use super::Expiring;
+
 /// A fresh key pair with its certificate. Exists only on its way to the device's owner: the host
 /// keeps the certificate, never the private key.
 pub struct Issued {
@@ -41,4 +43,9 @@ pub trait Issuer: Send + Sync + 'static {
     /// True when the key of the CA's certificate signed the other one, and the one names the other as
     /// its issuer; both in DER form.
     fn is_signed_by(&self, certificate: &[u8], ca: &[u8]) -> bool;
+
+    /// The certificates that the host itself lives by, and their ends.
+    fn own_certificates(&self) -> Vec<Expiring> {
+        Vec::new()
+    }
 }
