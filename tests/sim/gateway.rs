@@ -206,6 +206,7 @@ impl World {
         let opening = Opening {
             client_id: &client_id,
             principal: None,
+            predecessor: None,
             ip: Ipv4Addr::LOCALHOST.into(),
             session_identifier: 1,
             clean_start: connect.clean_start,
@@ -231,6 +232,7 @@ impl World {
             publisher: client.publisher().clone(),
             identity: Identity {
                 principal: None,
+                predecessor: None,
                 thing: None,
                 permissions: self.permissions.clone(),
                 payload_schema: None,

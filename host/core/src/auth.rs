@@ -60,6 +60,8 @@ pub struct Credentials {
 pub struct Identity {
     /// `None` for anonymous clients.
     pub principal: Option<Principal>,
+    /// The certificate that the principal was made in place of: its session is the principal's.
+    pub predecessor: Option<Principal>,
     /// The thing whose name is the client id, when it is attached to the principal; or the one that a
     /// custom authorizer names (`thing-name`).
     pub thing: Option<ThingName>,

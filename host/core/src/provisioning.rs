@@ -2,7 +2,8 @@
 //!
 //! In: a template and parameters, from an operator (`RegisterThing`; line by line from a file, `bulk`), from a device over MQTT (fleet
 //! provisioning), or from the certificate that a device presents (just-in-time). Out: what the template
-//! says is in the registry, and the certificate gets its status last. Not here: keys and signatures
+//! says is in the registry, and the certificate gets its status last. A device that is connected has
+//! its certificate renewed, and the operator is warned of those that end (`upkeep`). Not here: keys and signatures
 //! ([`crate::registry::Issuer`]), who may ask (`policy`), HTTP.
 //!
 //! Source: AWS IoT developer guide, "Device provisioning".
@@ -15,6 +16,7 @@ mod lines;
 mod objects;
 mod service;
 mod template;
+mod upkeep;
 
 use crate::auth::distinguished_name;
 use crate::ids::{CertificateId, ClientId, PluginName, TemplateName, lambda_function};

@@ -174,6 +174,7 @@ async fn open(clients: &Clients) -> Result<Client> {
     let opening = Opening {
         client_id: &ClientId::parse("bench")?,
         principal: None,
+        predecessor: None,
         ip: Ipv4Addr::LOCALHOST.into(),
         session_identifier: 1,
         clean_start: true,

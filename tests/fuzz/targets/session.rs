@@ -251,6 +251,7 @@ impl Driver {
     fn identity(&self) -> Identity {
         Identity {
             principal: None,
+            predecessor: None,
             thing: None,
             permissions: PERMISSIONS.clone(),
             payload_schema: None,

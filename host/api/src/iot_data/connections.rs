@@ -45,6 +45,7 @@ mod tests {
         let opening = Opening {
             client_id: &client_id,
             principal: None,
+            predecessor: None,
             ip: Ipv4Addr::LOCALHOST.into(),
             session_identifier: 1,
             clean_start: true,

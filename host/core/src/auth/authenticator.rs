@@ -145,6 +145,13 @@ impl Admission {
     }
 }
 
+/// Who came with a certificate.
+struct Admitted {
+    identity: Identity,
+    /// The certificate, when it was renewed and nobody has come with it yet.
+    awaits_use: Option<CertificateId>,
+}
+
 /// A question about what a certificate would be allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Rehearsal<'a> {
@@ -282,7 +289,7 @@ impl Authenticator {
             ..Context::default()
         };
         let identity = match &mut admission.basis {
-            Basis::Certificate(id) => self.look_up(id, context).await?,
+            Basis::Certificate(id) => self.look_up(id, context).await?.identity,
             Basis::Anonymous(policy) => self.admit_anonymous(policy, &context).await?,
             Basis::Authorizer(asked) => self.ask_again(asked, &mut admission.seen).await?,
         };
@@ -341,7 +348,11 @@ impl Authenticator {
                 let (identity, refresh_after) = self.ask_authorizer(chosen, credentials).await?;
                 (self.with_quarantine(identity, credentials).await?, refresh_after)
             }
-            Method::Certificate(der) => (self.admit_certificate(der, context).await?, None),
+            Method::Certificate(der) => {
+                let admitted = self.admit_certificate(der, context).await?;
+                let client_id = credentials.client_id.as_ref();
+                return Ok((self.check_renewed(admitted, client_id).await?, None));
+            }
             Method::Anonymous(policy) => (self.admit_anonymous(policy, &context).await?, None),
         };
         Ok((check_connect(identity, credentials.client_id.as_ref())?, refresh_after))
@@ -380,7 +391,7 @@ impl Authenticator {
     }
 
     /// A certificate that is refused may be one that a registered CA signed, and comes in just in time.
-    async fn admit_certificate(&self, der: &[u8], context: Context) -> Result<Identity, Refusal> {
+    async fn admit_certificate(&self, der: &[u8], context: Context) -> Result<Admitted, Refusal> {
         let id = certificate_id(der);
         let decided = self.look_up(&id, context.clone()).await;
         let (Err(Refusal::NotAuthenticated(_)), Some(newcomers)) = (&decided, &self.newcomers)
@@ -397,10 +408,32 @@ impl Authenticator {
         }
     }
 
-    async fn look_up(&self, id: &CertificateId, context: Context) -> Result<Identity, Refusal> {
+    /// As [`check_connect`]. Whoever comes with a renewed certificate for the first time has kept it,
+    /// and does not need the old one any more.
+    async fn check_renewed(
+        &self,
+        admitted: Admitted,
+        client_id: Option<&ClientId>,
+    ) -> Result<Identity, Refusal> {
+        let Admitted { identity, awaits_use } = admitted;
+        let identity = check_connect(identity, client_id)?;
+        if let Some(id) = awaits_use
+            && client_id.is_some()
+            && let Err(error) = self.registry.certificate_used(&id).await
+        {
+            // The next connection tries again.
+            tracing::warn!(principal = %id, error = %error, "first use cannot be written");
+        }
+        Ok(identity)
+    }
+
+    async fn look_up(&self, id: &CertificateId, context: Context) -> Result<Admitted, Refusal> {
         let certificate = match self.registry.describe_certificate(id).await {
             Ok(certificate) => certificate,
-            Err(RegistryError::ResourceNotFound(_)) => return self.admit_claim(id, &context).await,
+            Err(RegistryError::ResourceNotFound(_)) => {
+                let identity = self.admit_claim(id, &context).await?;
+                return Ok(Admitted { identity, awaits_use: None });
+            }
             Err(error) => return Err(unavailable(&error)),
         };
         self.check_usable(&certificate)?;
@@ -412,13 +445,16 @@ impl Authenticator {
         let payload_schema = self.schema_of(thing.as_ref()).await.map_err(failed)?;
         let permissions =
             self.permissions(&names, &certificate, thing, context).await.map_err(failed)?;
-        Ok(Identity {
+        let lineage = &certificate.lineage;
+        let identity = Identity {
             principal: Some(Principal::new(id.as_str())),
+            predecessor: lineage.predecessor.as_ref().map(|id| Principal::new(id.as_str())),
             thing: name,
             permissions,
             payload_schema,
             disconnect_after: Some(self.left_of(&certificate)),
-        })
+        };
+        Ok(Admitted { identity, awaits_use: lineage.awaits_use().then(|| id.clone()) })
     }
 
     /// A claim of a trusted user may have a device provisioned, and nothing else.
@@ -452,6 +488,7 @@ impl Authenticator {
         let left = claim.expires_at.as_millis().saturating_sub(self.clock.wall().as_millis());
         Ok(Identity {
             principal: Some(Principal::new(id.as_str())),
+            predecessor: None,
             thing: None,
             permissions: Permissions::new([&policy], context),
             payload_schema: None,
@@ -609,6 +646,7 @@ impl Authenticator {
         let permissions = Permissions::new([&*compiled], context);
         Ok(Identity {
             principal: None,
+            predecessor: None,
             thing: None,
             permissions,
             payload_schema: None,

@@ -266,6 +266,7 @@ impl Authenticator {
         let seconds = Some(response.disconnect_after_s).filter(|&seconds| seconds > 0);
         Ok(Identity {
             principal: Some(principal),
+            predecessor: None,
             thing: name,
             permissions: Permissions::new(&policies, &context),
             payload_schema,

@@ -181,6 +181,8 @@ pub struct Opening<'a> {
     pub client_id: &'a ClientId,
     /// Who it is.
     pub principal: Option<&'a Principal>,
+    /// Whose session is the principal's too: the certificate before it was renewed.
+    pub predecessor: Option<&'a Principal>,
     /// From where it comes.
     pub ip: IpAddr,
     /// Of the connection, for life-cycle events: a random number.
@@ -192,6 +194,14 @@ pub struct Opening<'a> {
     /// Will Delay Interval in seconds and the will, if the session outlives the connection: kept
     /// beside it in case that the host ends before the connection does.
     pub will: Option<(u32, Arc<Message>)>,
+}
+
+impl Opening<'_> {
+    /// Whether a session was left by the client, also with the certificate before it was renewed.
+    fn owns(&self, session: &SessionRecord) -> bool {
+        let owner = session.principal.as_ref();
+        owner == self.principal || owner.is_some() && owner == self.predecessor
+    }
 }
 
 /// A client id cannot be had now; try again.
@@ -317,9 +327,7 @@ impl Clients {
         }
         let (parked, version) = match entries.remove(client_id) {
             // It belongs to whoever made it: its messages are not for another principal.
-            Some(Entry::Parked(parked))
-                if opening.clean_start || parked.record.principal.as_ref() != opening.principal =>
-            {
+            Some(Entry::Parked(parked)) if opening.clean_start || !opening.owns(&parked.record) => {
                 let ended = self.discard(&mut entries, client_id, *parked, now);
                 return Err(Wait::Durable(ended));
             }
@@ -373,7 +381,10 @@ impl Clients {
         match parked {
             Some(parked) => {
                 parked.queue.unpark();
-                let record = SessionRecord { expiry_s, ended_at: None, will, ..parked.record };
+                // Another than before if its certificate was renewed.
+                let principal = principal.cloned();
+                let record =
+                    SessionRecord { principal, expiry_s, ended_at: None, will, ..parked.record };
                 (parked.queue, parked.receiver, Some(record), Some(parked.resumable))
             }
             None => {

@@ -1,13 +1,16 @@
-//! Fleet provisioning over MQTT: devices ask for certificates and have themselves provisioned.
+//! Fleet provisioning over MQTT: devices ask for certificates, have themselves provisioned, and renew
+//! the certificate that they are connected with.
 //!
 //! In: messages on the request topics, in JSON or CBOR. Out: an answer in the same format, to the client
 //! that asked and nobody else, because it may hold a private key. A client that has not subscribed to
 //! the answer gets none. Bounds: `WAITING_MAX` requests wait, the next is rejected with 429;
-//! `RUNNING_MAX` are worked on.
+//! `RUNNING_MAX` are worked on. Beside them runs what certificates need now and then (`upkeep`).
 //!
-//! Source: AWS IoT developer guide, "Device provisioning MQTT API".
+//! Source: AWS IoT developer guide, "Device provisioning MQTT API". It has no renewal:
+//! `$gnomon/certificates/renew/{json|cbor}` is ours.
 
 use super::template::{self, Template, Use};
+use super::upkeep::{UPKEEP_INTERVAL, Upkeep};
 use super::{HookRequest, Provisioner, ProvisioningError, wrong};
 use crate::broker::{Broker, Delivery, Inbox, Receiver, Wakes};
 use crate::ids::{CertificateId, ClientId, TemplateName};
@@ -22,7 +25,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -33,14 +35,12 @@ const WAITING_MAX: usize = 1_000;
 /// Requests that are worked on at the same time; most of one is waiting for the disk or for a key.
 const RUNNING_MAX: usize = 32;
 
-/// How often claims and certificates whose time is over are removed.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Where requests come in. Answers go to `{request}/accepted` or `{request}/rejected`.
-const FILTERS: [&str; 3] = [
+const FILTERS: [&str; 4] = [
     "$aws/certificates/create/+",
     "$aws/certificates/create-from-csr/+",
     "$aws/provisioning-templates/+/provision/+",
+    "$gnomon/certificates/renew/+",
 ];
 
 /// The running service. Dropping it stops it like [`Service::shutdown`], without waiting.
@@ -129,8 +129,9 @@ async fn run(
     mut jobs: mpsc::Receiver<Job>,
     mut stop: oneshot::Receiver<()>,
 ) {
-    let mut running = JoinSet::new();
-    let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
+    let (mut running, mut seeing_to) = (JoinSet::new(), JoinSet::new());
+    let upkeep = Arc::new(handler.upkeep());
+    let (mut interval, mut turn) = (tokio::time::interval(UPKEEP_INTERVAL), 0);
     let (mut is_stopping, mut is_open) = (false, true);
     loop {
         tokio::select! {
@@ -139,15 +140,25 @@ async fn run(
             _ = &mut stop, if !is_stopping => {
                 is_stopping = true;
                 jobs.close();
+                // What it leaves is seen to at the next start.
+                seeing_to.abort_all();
             }
             Some(done) = running.join_next() => {
                 if let Err(error) = done {
                     tracing::error!(%error, "provisioning request panicked");
                 }
             }
-            _ = expiry.tick(), if !is_stopping => {
-                if let Err(error) = handler.provisioner.registry.expire_claims().await {
-                    tracing::warn!(error = %error, "claims that are over cannot be removed");
+            Some(done) = seeing_to.join_next() => {
+                if let Err(error) = done && error.is_panic() {
+                    tracing::error!(%error, "upkeep of certificates panicked");
+                }
+            }
+            _ = interval.tick(), if !is_stopping => {
+                // One at a time; a slow disk makes it later, not more.
+                if seeing_to.is_empty() {
+                    let upkeep = upkeep.clone();
+                    seeing_to.spawn(async move { upkeep.run(turn).await });
+                    turn += 1;
                 }
             }
             job = jobs.recv(), if is_open && running.len() < RUNNING_MAX => match job {
@@ -229,7 +240,8 @@ impl From<ProvisioningError> for Rejected {
             E::Denied => (403, "ACCESS_DENIED"),
             E::NoTemplate(_) => (404, "TemplateNotFound"),
             E::Conflict(_) => (409, "ResourceConflict"),
-            E::Busy => (409, "ConflictingResourceUpdate"),
+            E::Busy | E::Registry(RegistryError::Busy) => (409, "ConflictingResourceUpdate"),
+            E::Registry(RegistryError::CertificateState(_)) => (409, "CertificateState"),
             E::Registry(RegistryError::ResourceNotFound(_)) => (404, "ResourceNotFound"),
             E::Registry(RegistryError::InvalidRequest(_)) => (400, "InvalidRequest"),
             E::Registry(
@@ -280,12 +292,34 @@ struct Registered {
     thing_name: Option<String>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Renewed {
+    certificate_id: String,
+    certificate_pem: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private_key: Option<String>,
+    overlap_seconds: u64,
+}
+
 impl Handler {
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::new(
+            self.provisioner.registry.clone(),
+            self.broker.clone(),
+            self.clock.clone(),
+            self.metrics.clone(),
+        )
+    }
+
     async fn handle(&self, job: &Job) {
         let mut levels = job.message.topic.levels().skip(1);
         let answered = match (levels.next(), levels.next()) {
             (Some("certificates"), Some("create")) => {
                 self.create().await.map(|it| job.format.write(&it))
+            }
+            (Some("certificates"), Some("renew")) => {
+                self.renew(job).await.map(|it| job.format.write(&it))
             }
             (Some("certificates"), _) => self.sign(job).await.map(|it| job.format.write(&it)),
             (_, name) => {
@@ -329,6 +363,36 @@ impl Handler {
             certificate_pem: certificate.pem,
             private_key: None,
             certificate_ownership_token,
+        })
+    }
+
+    /// For the certificate that the client is connected with, whatever it says.
+    async fn renew(&self, job: &Job) -> Result<Renewed, Rejected> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Request {
+            #[serde(default)]
+            certificate_signing_request: Option<String>,
+        }
+        let Request { certificate_signing_request } = job.format.read(&job.message.payload)?;
+        let principal = job.message.publisher.principal.as_ref();
+        let id = principal.and_then(|it| CertificateId::parse(it.as_str()).ok());
+        let not_one =
+            || Rejected::new(403, "ACCESS_DENIED", "the client is not here by a certificate");
+        let id = id.ok_or_else(not_one)?;
+        let registry = &self.provisioner.registry;
+        let renewed = registry.renew_certificate(&id, certificate_signing_request.as_deref()).await;
+        let renewal = match renewed {
+            // A claim, or deleted since.
+            Err(RegistryError::ResourceNotFound(_)) => return Err(not_one()),
+            renewed => renewed?,
+        };
+        self.metrics.certificates_renewed.increment();
+        Ok(Renewed {
+            certificate_id: renewal.certificate.id.to_string(),
+            certificate_pem: renewal.certificate.pem,
+            private_key: renewal.private_key_pem,
+            overlap_seconds: renewal.overlap.as_secs(),
         })
     }
 

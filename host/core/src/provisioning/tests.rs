@@ -1,5 +1,6 @@
 //! Fleet provisioning as devices see it: messages to a broker in memory, answers from it.
 
+use super::upkeep::Upkeep;
 use super::*;
 use crate::auth::{Authenticator, Authorizers, Credentials};
 use crate::broker::{Broker, Delivery, Inbox, Receiver, Wakes};
@@ -106,6 +107,10 @@ impl Bed {
     }
 
     fn connect(&self, id: &str, filters: &[&str]) -> Connection {
+        self.connect_as("claim", id, filters)
+    }
+
+    fn connect_as(&self, principal: &str, id: &str, filters: &[&str]) -> Connection {
         let id = ClientId::parse(id).unwrap();
         let (heard, answers) = mpsc::channel(100);
         let receiver = self.broker.register(Arc::new(Device { id: id.clone(), heard }));
@@ -114,7 +119,7 @@ impl Bed {
             receiver.subscribe(&filter, SubscribeOptions::default(), None);
         }
         let publisher =
-            Arc::new(Publisher { client_id: Some(id), principal: Some(Principal::new("claim")) });
+            Arc::new(Publisher { client_id: Some(id), principal: Some(Principal::new(principal)) });
         Connection { publisher, answers, _receiver: receiver }
     }
 
@@ -123,6 +128,11 @@ impl Bed {
         let (publisher, now) = (from.publisher.clone(), self.clock.wall());
         let message = Message::new(topic, payload.into(), publisher, now);
         self.broker.publish(&Arc::new(message), &mut Wakes::default());
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        let (registry, broker) = (self.registry.clone(), self.broker.clone());
+        Upkeep::new(registry, broker, self.clock.clone(), self.metrics.clone())
     }
 
     /// Publishes JSON; the suffix of the answer's topic, and the answer.
@@ -149,6 +159,12 @@ impl Bed {
         assert_eq!(suffix, "rejected", "{answer}");
         let code = answer["errorCode"].as_str().unwrap().to_owned();
         (answer["statusCode"].as_u64().unwrap(), code)
+    }
+
+    /// A device with an ACTIVE certificate, and the certificate's id.
+    async fn owner(&self) -> (Connection, CertificateId) {
+        let id = self.registry.create_keys_and_certificate(true).await.unwrap().certificate.id;
+        (self.connect_as(id.as_str(), "owner", &["$gnomon/#"]), id)
     }
 
     async fn status(&self, id: &str) -> Option<CertificateStatus> {
@@ -368,4 +384,88 @@ async fn a_claim_may_ask_for_one_template_for_five_minutes() {
     bed.clock.advance(Duration::from_secs(300));
     assert!(authenticator.authenticate(&credentials).await.is_err());
     bed.registry.expire_claims().await.unwrap();
+}
+
+const RENEW: &str = "$gnomon/certificates/renew/json";
+
+#[tokio::test]
+async fn a_device_renews_its_certificate() {
+    let bed = Bed::new(None).await;
+    let (mut device, old) = bed.owner().await;
+    let (suffix, made) = bed.ask(&mut device, RENEW, &json!({})).await;
+    assert_eq!(suffix, "accepted", "{made}");
+    assert_eq!((&made["privateKey"], &made["overlapSeconds"]), (&json!("private"), &json!(86_400)));
+    assert!(made["certificatePem"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE"));
+    let request = json!({"certificateSigningRequest": "CSR"});
+    let (suffix, signed) = bed.ask(&mut device, RENEW, &request).await;
+    assert_eq!((&*suffix, signed.get("privateKey")), ("accepted", None));
+    let new = signed["certificateId"].as_str().unwrap();
+    for id in [old.as_str(), new] {
+        assert_eq!(bed.status(id).await, Some(CertificateStatus::Active));
+    }
+    assert_eq!(bed.metrics.certificates_renewed.get(), 2);
+    bed.registry.certificate_used(&CertificateId::parse(new).unwrap()).await.unwrap();
+    bed.clock.advance(Duration::from_secs(86_400));
+    let upkeep = bed.upkeep();
+    upkeep.run(1).await;
+    assert_eq!(bed.status(old.as_str()).await, Some(CertificateStatus::Inactive));
+    assert_eq!(bed.status(new).await, Some(CertificateStatus::Active));
+    bed.service.shutdown().await;
+}
+
+#[tokio::test]
+async fn nobody_renews_what_is_not_an_active_certificate_of_his() {
+    let bed = Bed::new(None).await;
+    let (mut device, id) = bed.owner().await;
+    for (request, status, code) in [
+        (json!(7), 400, "InvalidPayload"),
+        (json!({"certificateSigningRequest": 7}), 400, "InvalidPayload"),
+        (json!({"certificateSigningRequest": "no"}), 400, "InvalidRequest"),
+        // Which certificate is not for the client to say.
+        (json!({"certificateId": "x", "certificateSigningRequest": ""}), 400, "InvalidRequest"),
+    ] {
+        let refused = bed.rejected(&mut device, RENEW, &request).await;
+        assert_eq!(refused, (status, code.to_owned()), "{request}");
+    }
+    bed.registry.update_certificate(&id, CertificateStatus::Inactive).await.unwrap();
+    let refused = bed.rejected(&mut device, RENEW, &json!({})).await;
+    assert_eq!(refused, (409, "CertificateState".to_owned()));
+    for principal in ["claim", &"a".repeat(64)] {
+        let mut other = bed.connect_as(principal, "other", &["$gnomon/#"]);
+        let refused = bed.rejected(&mut other, RENEW, &json!({})).await;
+        assert_eq!(refused, (403, "ACCESS_DENIED".to_owned()), "{principal}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_certificate_is_an_event() {
+    let bed = Bed::new(None).await;
+    // Ends on 2026-02-01; it is 2026-01-15.
+    let pem = include_str!("../../tests/data/device-short.pem");
+    let registered =
+        bed.registry.register_certificate_without_ca(pem, CertificateStatus::Active).await;
+    let id = registered.unwrap().id;
+    let thing = ThingName::parse("truck").unwrap();
+    bed.registry.create_thing(&thing, None, Attributes::default()).await.unwrap();
+    bed.registry.attach_thing_principal(&thing, &id).await.unwrap();
+    let mut watcher = bed.connect("watcher", &["$aws/events/certificates/+/expiring"]);
+    let upkeep = bed.upkeep();
+    upkeep.run(0).await;
+    let (topic, payload) = watcher.answers.recv().await.unwrap();
+    assert_eq!(topic, format!("$aws/events/certificates/{id}/expiring"));
+    let event: Value = serde_json::from_slice(&payload).unwrap();
+    let expected = json!({
+        "eventType": "CERTIFICATE_EXPIRING",
+        "timestamp": 1_768_435_200_000_u64,
+        "certificateId": id.as_str(),
+        "kind": "DEVICE",
+        "notAfter": 1_769_904_000_000_u64,
+        "daysLeft": 17,
+        "things": ["truck"],
+    });
+    assert_eq!(event, expected);
+    upkeep.run(60).await;
+    assert!(watcher.answers.try_recv().is_err(), "once");
+    assert_eq!(bed.metrics.certificate_warnings.get(), 1);
+    assert_eq!(bed.metrics.certificates_expiring.get(), 1);
 }

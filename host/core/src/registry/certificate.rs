@@ -121,8 +121,8 @@ pub struct Certificate {
     pub policies: BTreeSet<PolicyName>,
     /// The things that it is a principal of.
     pub things: BTreeSet<ThingName>,
-    /// What it was renewed from, or to.
-    pub lineage: Lineage,
+    /// What it was renewed from, or to. Boxed, because few have any.
+    pub lineage: Box<Lineage>,
 }
 
 impl Certificate {
@@ -462,7 +462,7 @@ impl Registry {
             generation_id: random::uuid(&*self.0.ports.random),
             policies: BTreeSet::new(),
             things: BTreeSet::new(),
-            lineage: Lineage::default(),
+            lineage: Box::default(),
         }
     }
 
@@ -554,7 +554,7 @@ impl Stored for Certificate {
             generation_id: record.generation_id,
             policies: policies.collect::<Result<_, _>>().map_err(text)?,
             things: things.collect::<Result<_, _>>().map_err(text)?,
-            lineage: Lineage::from_record(record.lineage).map_err(text)?,
+            lineage: Box::new(Lineage::from_record(record.lineage).map_err(text)?),
         })
     }
 

@@ -75,7 +75,7 @@ impl Registry {
         let certificate = Certificate {
             policies: old.policies.clone(),
             things: old.things.clone(),
-            lineage: Lineage { predecessor: Some(id.clone()), ..Lineage::default() },
+            lineage: Box::new(Lineage { predecessor: Some(id.clone()), ..Lineage::default() }),
             ..self.certificate(x509, CertificateStatus::Active, CertificateMode::Default)
         };
         self.put_index(&overlap_key(until, id)).await?;

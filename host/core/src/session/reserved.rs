@@ -21,6 +21,11 @@ pub fn may_publish(topic: &TopicName) -> bool {
                 [Some("create" | "create-from-csr"), Some("json" | "cbor"), None]
             );
         }
+        // $gnomon/certificates/renew/{json,cbor}: AWS has no such request.
+        (Some("$gnomon"), Some("certificates")) => {
+            let request = [levels.next(), levels.next(), levels.next()];
+            return matches!(request, [Some("renew"), Some("json" | "cbor"), None]);
+        }
         // $aws/provisioning-templates/{template}/provision/{json,cbor}
         (Some("$aws"), Some("provisioning-templates")) => {
             let request = [levels.next(), levels.next(), levels.next(), levels.next()];
@@ -57,6 +62,7 @@ mod tests {
             "$aws/rules/R/a/b/c",
             "$aws/certificates/create/json",
             "$aws/certificates/create-from-csr/cbor",
+            "$gnomon/certificates/renew/json",
             "$aws/provisioning-templates/T/provision/json",
         ];
         let refused = [
@@ -70,6 +76,11 @@ mod tests {
             "$aws/rules//a",
             "$aws/certificates/create",
             "$aws/certificates/create/xml",
+            "$aws/certificates/renew/json",
+            "$gnomon/certificates/create/json",
+            "$gnomon/certificates/renew",
+            "$gnomon/certificates/renew/json/accepted",
+            "$gnomon/events/x",
             "$aws/certificates/create/json/accepted",
             "$aws/provisioning-templates/T/provision/json/rejected",
             "$aws/provisioning-templates/T",

@@ -130,7 +130,14 @@ impl Bench {
 
 fn identity(permissions: Permissions) -> Identity {
     let principal = Some(crate::ids::Principal::new("p"));
-    Identity { principal, thing: None, permissions, payload_schema: None, disconnect_after: None }
+    Identity {
+        principal,
+        predecessor: None,
+        thing: None,
+        permissions,
+        payload_schema: None,
+        disconnect_after: None,
+    }
 }
 
 fn permissions() -> Permissions {

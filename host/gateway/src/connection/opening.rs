@@ -119,6 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut opening = Opening {
             client_id,
             principal: None,
+            predecessor: None,
             ip: credentials.peer.ip(),
             session_identifier: u128::from_be_bytes(random::bytes(&*shared.random)),
             clean_start: connect.clean_start,
@@ -138,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = self.now();
         let principal = identity.principal.as_ref();
         opening.principal = principal;
+        opening.predecessor = identity.predecessor.as_ref();
         let keeps_will = session_expiry_s > 0 && !identity.permissions.is_quarantined();
         opening.will = connect.will.as_ref().filter(|_| keeps_will).map(|will| {
             let publisher =

@@ -7,6 +7,7 @@ use std::time::Duration;
 fn identity(principal: usize) -> Identity {
     Identity {
         principal: Some(crate::ids::Principal::new(&principal.to_string())),
+        predecessor: None,
         thing: None,
         permissions: Permissions::default(),
         payload_schema: None,

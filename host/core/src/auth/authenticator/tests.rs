@@ -539,3 +539,27 @@ async fn a_client_has_the_schema_of_its_things_type_as_it_is_now() {
     let identity = authenticator.authenticate(&credentials).await.unwrap();
     assert!(identity.payload_schema.is_none());
 }
+
+#[tokio::test]
+async fn who_connects_with_a_renewed_certificate_has_used_it() {
+    let Setup { authenticator, registry, device, .. } = setup(true).await;
+    let new = registry.renew_certificate(&device, Some("CSR")).await.unwrap().certificate.id;
+    let is_used = async || {
+        let certificate = registry.describe_certificate(&new).await.unwrap();
+        certificate.lineage.is_used
+    };
+    let second = with_certificate(DEVICES[1]);
+    let request = Credentials { client_id: None, ..second.clone() };
+    authenticator.authenticate(&request).await.unwrap();
+    assert!(!is_used().await, "only a connection counts");
+    let policy = PolicyName::parse("Own").unwrap();
+    registry.detach_policy(&policy, &new).await.unwrap();
+    authenticator.authenticate(&second).await.unwrap_err();
+    assert!(!is_used().await, "it was not let in");
+    registry.attach_policy(&policy, &new).await.unwrap();
+    let identity = authenticator.authenticate(&second).await.unwrap();
+    assert_eq!(identity.predecessor.unwrap().as_str(), device.as_str());
+    assert!(is_used().await);
+    let first = authenticator.authenticate(&with_certificate(DEVICES[0])).await.unwrap();
+    assert_eq!(first.predecessor, None);
+}

@@ -58,9 +58,11 @@ impl Bed {
     async fn begin_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), OpenError> {
         let client_id = ClientId::parse(wish.id).unwrap();
         let principal = wish.principal.map(Principal::new);
+        let predecessor = wish.predecessor.map(Principal::new);
         let opening = Opening {
             client_id: &client_id,
             principal: principal.as_ref(),
+            predecessor: predecessor.as_ref(),
             ip: Ipv4Addr::LOCALHOST.into(),
             session_identifier: 1,
             clean_start: wish.clean_start,
@@ -113,6 +115,7 @@ impl Bed {
 struct Wish<'a> {
     id: &'a str,
     principal: Option<&'a str>,
+    predecessor: Option<&'a str>,
     clean_start: bool,
     expiry_s: u32,
     will: Option<(&'a str, u32)>,
@@ -209,6 +212,26 @@ async fn a_session_is_kept_for_its_owner_until_it_expires() {
 }
 
 #[tokio::test]
+async fn a_session_is_kept_for_whoever_has_a_renewed_certificate() {
+    let mut bed = Bed::new();
+    let old = || Wish { id: "c", principal: Some("old"), expiry_s: 60, ..Wish::default() };
+    let (mut client, _) = bed.try_open(old()).await.unwrap();
+    bed.subscribe(&mut client, &["a"]);
+    bed.close(client, left(60));
+    bed.publish("a", QoS::AtLeastOnce);
+    bed.commit();
+    let new = || Wish { principal: Some("new"), predecessor: Some("old"), ..old() };
+    let (client, resumed) = bed.try_open(new()).await.unwrap();
+    assert!(resumed.is_some());
+    assert_eq!(topics(&client), ["a"]);
+    bed.close(client, left(60));
+    bed.commit();
+    let bed = bed.restart();
+    let (_, resumed) = bed.try_open(old()).await.unwrap();
+    assert!(resumed.is_none(), "it is the new one's from then on");
+}
+
+#[tokio::test]
 async fn a_session_is_gone_for_good_when_the_client_is_told_so() {
     // [MQTT-3.1.2-4]
     let mut bed = Bed::new();
@@ -247,6 +270,7 @@ async fn a_client_is_not_told_that_a_session_is_gone_when_nobody_writes_that_any
     let opening = Opening {
         client_id: &client_id,
         principal: None,
+        predecessor: None,
         ip: Ipv4Addr::LOCALHOST.into(),
         session_identifier: 1,
         clean_start: true,
