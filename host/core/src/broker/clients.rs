@@ -6,11 +6,14 @@
 //! A second connection with the same id takes over: the first is told to stop and hands its
 //! session on before the second proceeds [MQTT-3.1.4-3].
 //!
+//! What clients leave behind whose certificate is switched off: `revoked`.
+//!
 //! One lock, `entries`, never held across `.await`; inside it the broker's index and the log may
 //! be locked, never the other way round. A session that outlives its connection is durable: what
 //! is known of it here stands in the journal too. Bounds: its queue, `Limits::session_expiry_s`.
 
 mod client;
+mod revoked;
 
 pub use client::Client;
 
@@ -28,6 +31,7 @@ use crate::storage::{Key, Position};
 use crate::time::{Now, Timestamp};
 use bytes::Bytes;
 use hashbrown::HashTable;
+use revoked::Verdicts;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +60,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     last_session: AtomicU64,
     entries: Mutex<Entries>,
+    /// Locked inside `entries`.
+    verdicts: Verdicts,
 }
 
 #[derive(Default)]
@@ -239,6 +245,7 @@ impl Clients {
             metrics,
             last_session: AtomicU64::new(0),
             entries: Mutex::default(),
+            verdicts: Verdicts::default(),
         }))
     }
 
@@ -413,6 +420,8 @@ impl Clients {
 
     /// Ends sessions whose time is over and publishes wills whose delay is; call it every second.
     pub fn expire(&self, now: Now) {
+        // First: what is due now may be of somebody who must not act any more.
+        self.carry_out(&mut self.entries(), now);
         loop {
             let mut entries = self.entries();
             let Some((at, client_id)) = entries.due.first().cloned() else { return };
@@ -523,8 +532,10 @@ impl Clients {
         now: Now,
     ) -> Position {
         let Parked { queue, receiver, record, version, will_at, .. } = parked;
+        let verdict = self.0.verdicts.of(record.principal.as_ref());
         if let Some((_, will)) = record.will
             && will_at.is_some()
+            && verdict.is_none()
         {
             self.publish_will(&will, now.wall);
         }

@@ -2,6 +2,7 @@
 //!
 //! Made by [`Clients::open`]. Not here: permission checks and packets (`session`).
 
+use super::revoked::Verdict;
 use super::{Clients, Entry, Parked};
 use crate::broker::log::{Entry as LogEntry, Event, Recipient, SessionNumber};
 use crate::broker::presence::Connected;
@@ -236,6 +237,13 @@ impl Client {
             left.session_expiry_s = 0;
         }
         if removal.is_some_and(|removal| removal.without_will) {
+            left.will = None;
+        }
+        let verdict = self.clients.0.verdicts.of(self.publisher.principal.as_ref());
+        if verdict == Some(Verdict::Ended) {
+            left.session_expiry_s = 0;
+        }
+        if verdict.is_some() {
             left.will = None;
         }
         let Some(receiver) = self.receiver.take() else { return };

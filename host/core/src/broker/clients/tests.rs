@@ -21,16 +21,16 @@ use std::task::Poll;
 const BOUNDS: QueueBounds = QueueBounds { messages_max: 8, bytes_max: 1_000 };
 
 /// A broker with its clients, over a journal that outlives it.
-struct Bed {
+pub(super) struct Bed {
     disk: MemoryDisk,
     clock: ManualClock,
     broker: Broker,
     committer: RefCell<Committer>,
-    clients: Clients,
+    pub(super) clients: Clients,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
         Self::over(MemoryDisk::default(), clock)
     }
@@ -46,11 +46,11 @@ impl Bed {
     }
 
     /// The host is killed and started again.
-    fn restart(self) -> Self {
+    pub(super) fn restart(self) -> Self {
         Self::over(self.disk, self.clock)
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now::of(&self.clock)
     }
 
@@ -72,7 +72,10 @@ impl Bed {
         self.clients.open(&opening, self.now()).await
     }
 
-    async fn try_open(&self, wish: Wish<'_>) -> Result<(Client, Option<Resumable>), OpenError> {
+    pub(super) async fn try_open(
+        &self,
+        wish: Wish<'_>,
+    ) -> Result<(Client, Option<Resumable>), OpenError> {
         let mut open = pin!(self.begin_open(wish));
         if let Poll::Ready(opened) =
             poll_fn(|context| Poll::Ready(open.as_mut().poll(context))).await
@@ -83,28 +86,28 @@ impl Bed {
         open.await
     }
 
-    async fn open(&self, id: &str, expiry_s: u32) -> (Client, Option<Resumable>) {
+    pub(super) async fn open(&self, id: &str, expiry_s: u32) -> (Client, Option<Resumable>) {
         self.try_open(Wish { id, expiry_s, ..Wish::default() }).await.unwrap()
     }
 
-    fn close(&self, client: Client, left: Left) {
+    pub(super) fn close(&self, client: Client, left: Left) {
         client.close(self.now(), None, left);
     }
 
-    fn subscribe(&self, client: &mut Client, texts: &[&str]) -> Vec<Reason> {
+    pub(super) fn subscribe(&self, client: &mut Client, texts: &[&str]) -> Vec<Reason> {
         let filters: Vec<_> = texts.iter().map(|text| Ok((filter(text), qos2()))).collect();
         client.subscribe(&filters, None, self.now().wall).0
     }
 
-    fn publish(&self, topic: &str, qos: QoS) -> Published {
+    pub(super) fn publish(&self, topic: &str, qos: QoS) -> Published {
         self.broker.publish(&message(topic, qos), &mut Wakes::default())
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         self.committer.get_mut().commit_waiting().unwrap();
     }
 
-    fn advance(&self, seconds: u64) {
+    pub(super) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
         self.clients.expire(self.now());
         self.broker.expire(self.now().wall);
@@ -112,13 +115,13 @@ impl Bed {
 }
 
 #[derive(Default)]
-struct Wish<'a> {
-    id: &'a str,
-    principal: Option<&'a str>,
-    predecessor: Option<&'a str>,
-    clean_start: bool,
-    expiry_s: u32,
-    will: Option<(&'a str, u32)>,
+pub(super) struct Wish<'a> {
+    pub(super) id: &'a str,
+    pub(super) principal: Option<&'a str>,
+    pub(super) predecessor: Option<&'a str>,
+    pub(super) clean_start: bool,
+    pub(super) expiry_s: u32,
+    pub(super) will: Option<(&'a str, u32)>,
 }
 
 fn message(topic: &str, qos: QoS) -> Arc<Message> {
@@ -140,15 +143,15 @@ fn qos2() -> SubscribeOptions {
     SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() }
 }
 
-fn left(session_expiry_s: u32) -> Left {
+pub(super) fn left(session_expiry_s: u32) -> Left {
     Left { session_expiry_s, ..Left::default() }
 }
 
-fn left_with_will(session_expiry_s: u32, topic: &str, delay_s: u32) -> Left {
+pub(super) fn left_with_will(session_expiry_s: u32, topic: &str, delay_s: u32) -> Left {
     Left { will: Some((delay_s, message(topic, QoS::AtLeastOnce))), ..left(session_expiry_s) }
 }
 
-fn topics(client: &Client) -> Vec<String> {
+pub(super) fn topics(client: &Client) -> Vec<String> {
     client.queue().take(99).iter().map(|it| it.message.topic.to_string()).collect()
 }
 
