@@ -1,12 +1,13 @@
 //! All wiring: what the host is made of, in the order of its start; it stops in the reverse.
 //!
-//! Start: store, keys, certificates, registry, broker, events, shadows, plugins, provisioning, tables,
-//! rules, bulk registration, API, listeners.
+//! Start: store, keys, certificates (the host's own), registry, broker, events, shadows, plugins,
+//! provisioning, tables, rules, bulk registration, API, listeners.
 //! Stop: accept nothing more, end connections, pause bulk registration, drain rules, provisioning and
 //! shadows, stop plugins,
 //! close tables, sync the store; each step has its own deadline.
 
 use crate::banner;
+use crate::certificates::OwnCertificates;
 use crate::config::{Config, ConfigError, ListenerPlan, ListenerProtocol};
 use crate::data::{DataFolder, KeyFile, RunFile, RunListener};
 use crate::functions::HostFunctions;
@@ -193,6 +194,7 @@ async fn serve(
         world.clock.clone(),
         world.random.clone(),
     )?);
+    let certificates = OwnCertificates::open(authority.clone(), config.endpoint.all_names())?;
     let ready = Arc::new(AtomicBool::new(false));
 
     let registry = open_registry(world, store, &authority).await?;
@@ -217,7 +219,7 @@ async fn serve(
         shadows: &shadows,
     };
     let rules = start_rules(world, data, parts, &recovered).await?;
-    let clients = restore_clients(world, &broker, recovered)?;
+    let clients = restore_clients(world, &broker, &registry, recovered).await?;
     let plans = config.listeners()?;
     let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), world.clock.clone());
     let authenticator = authenticator(config, world, &registry, &keys, &plugins)?
@@ -233,6 +235,7 @@ async fn serve(
         random: world.random.clone(),
         keys,
         registry,
+        certificates: certificates.clone(),
         authenticator: authenticator.clone(),
         provisioner,
         registrations: registrations.clone(),
@@ -267,7 +270,7 @@ async fn serve(
         cut: CancellationToken::new(),
     };
     parts.loops.spawn(offenders.run());
-    let open = Open { config, plans, world, authority: &authority, mqtt, api };
+    let open = Open { config, plans, world, certificates, mqtt, api };
     let served = async {
         let listeners = open.listeners(&mut parts).await?;
         let run = tell(data, world, &authority, listeners)?;
@@ -481,17 +484,15 @@ struct Open<'a> {
     config: &'a Config,
     plans: Vec<ListenerPlan>,
     world: &'a World,
-    authority: &'a Authority,
+    certificates: Arc<OwnCertificates>,
     mqtt: Arc<connection::Shared>,
     api: Arc<Api>,
 }
 
 impl Open<'_> {
     async fn listeners(self, parts: &mut Parts) -> Result<Vec<RunListener>, StartError> {
-        let mut names = self.config.endpoint.names.clone();
-        names.push(self.config.endpoint.host.clone());
-        let certificate = self.authority.server_certificate(&names)?;
-        let tls = Arc::new(gnomon_gateway::tls::server_config(certificate.chain, certificate.key)?);
+        let presented = self.certificates.presented().clone();
+        let tls = Arc::new(gnomon_gateway::tls::server_config(presented)?);
         let mut opened = Vec::new();
         // All are bound before any accepts: a host serves whole or not at all.
         let mut bound = Vec::new();
@@ -508,6 +509,7 @@ impl Open<'_> {
             parts.loops.spawn(listener.run(stop, cut, parts.connections.clone()));
         }
         parts.loops.spawn(connection::watch_permissions(self.mqtt.clone()));
+        parts.loops.spawn(self.certificates.clone().run());
         let (mqtt, clients, broker) = (self.mqtt, parts.clients.clone(), parts.broker.clone());
         let now = Now::of(&*mqtt.clock);
         let (metrics, version) = (mqtt.metrics.clone(), env!("CARGO_PKG_VERSION"));
@@ -615,10 +617,12 @@ fn open_broker(
     Ok((broker, thread, recovered))
 }
 
-/// The clients, with the sessions of those that are away.
-fn restore_clients(
+/// The clients, with the sessions of those that are away; of those whose certificate was switched off
+/// nothing acts.
+async fn restore_clients(
     world: &World,
     broker: &Broker,
+    registry: &Registry,
     recovered: Recovered,
 ) -> Result<Clients, StartError> {
     let bounds = QueueBounds {
@@ -627,9 +631,10 @@ fn restore_clients(
     };
     let subscriptions_max = world.limits.subscriptions_per_session;
     let clients = Clients::new(broker.clone(), bounds, subscriptions_max, world.metrics.clone());
-    clients
-        .restore(recovered, Now::of(&*world.clock))
-        .map_err(|error| StartError::Broker(Box::new(error)))?;
+    let now = Now::of(&*world.clock);
+    clients.restore(recovered, now).map_err(|error| StartError::Broker(Box::new(error)))?;
+    let heeded = clients.heed(registry, now).await;
+    heeded.map_err(|error| StartError::Broker(Box::new(error)))?;
     Ok(clients)
 }
 

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed (the message says why and what to do); 2 wrong usage; 3 no host
 //! runs on the data folder.
 
+mod cert;
 mod key;
 mod password;
 mod policy;
@@ -53,6 +54,9 @@ enum Command {
     /// Passwords of MQTT clients, for the plugin `password-authorizer`.
     #[command(subcommand)]
     Password(password::Command),
+    /// Certificates: which end soon, and renewal.
+    #[command(subcommand)]
+    Cert(cert::Command),
     /// Policies: which statement decides.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -116,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Status(folder) => status(&folder),
         Command::Key(command) => block_on(key::run(&command)),
         Command::Password(command) => password::run(&command),
+        Command::Cert(command) => block_on(cert::run(&command)),
         Command::Policy(command) => block_on(policy::run(&command)),
         Command::Quarantine(command) => block_on(quarantine::run(&command)),
         Command::Rule(command) => block_on(rule::run(&command)),

@@ -46,6 +46,15 @@ pub struct EndpointConfig {
     pub names: Vec<String>,
 }
 
+impl EndpointConfig {
+    /// What the server certificate is for, but for those that are always in it.
+    pub fn all_names(&self) -> Vec<String> {
+        let mut names = self.names.clone();
+        names.push(self.host.clone());
+        names
+    }
+}
+
 impl Default for EndpointConfig {
     fn default() -> Self {
         Self { host: "localhost".into(), names: Vec::new() }

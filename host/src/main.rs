@@ -2,6 +2,7 @@
 
 mod app;
 mod banner;
+mod certificates;
 mod cli;
 mod config;
 mod data;

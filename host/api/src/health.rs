@@ -60,8 +60,8 @@ const RULE_FIGURES: [RuleFigure; 9] = [
     ("waiting", "gauge", "Messages that wait for an action.", |it| it.waiting),
 ];
 
-/// Every counter as `gnomon_<name>_total`, in Prometheus' text format, version 0.0.4; then those
-/// of every rule as `gnomon_rule_<name>`, with the rule as label.
+/// Every counter as `gnomon_<name>_total` and every gauge as `gnomon_<name>`, in Prometheus' text format,
+/// version 0.0.4; then those of every rule as `gnomon_rule_<name>`, with the rule as label.
 pub(crate) fn metrics(services: &Services) -> Answer {
     let mut text = String::with_capacity(4_096);
     services.metrics.visit(|name, help, value| {
@@ -71,6 +71,13 @@ pub(crate) fn metrics(services: &Services) -> Answer {
             text,
             "# HELP gnomon_{name}_total {help}\n# TYPE gnomon_{name}_total counter\n\
              gnomon_{name}_total {value}\n"
+        );
+    });
+    services.metrics.visit_gauges(|name, help, value| {
+        let help = help.trim();
+        let _ = write!(
+            text,
+            "# HELP gnomon_{name} {help}\n# TYPE gnomon_{name} gauge\ngnomon_{name} {value}\n"
         );
     });
     let figures: Vec<_> = services

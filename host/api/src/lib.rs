@@ -11,6 +11,7 @@
 
 mod administration;
 mod call;
+mod certificate_operations;
 mod client;
 mod error;
 mod health;
@@ -34,6 +35,7 @@ mod test_host;
 use async_trait::async_trait;
 use bytes::Bytes;
 use call::{Answer, Call, Caller};
+pub use certificate_operations::HostCertificates;
 pub use client::{Client, ClientError};
 pub use error::{ApiError, Exception};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
@@ -79,6 +81,8 @@ pub struct Services {
     pub authenticator: Authenticator,
     /// Things, certificates and policies.
     pub registry: Registry,
+    /// The host's own.
+    pub certificates: Arc<dyn HostCertificates>,
     /// What `RegisterThing` does.
     pub provisioner: Provisioner,
     /// Registers things in bulk, and has the objects that it is done from.

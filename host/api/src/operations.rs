@@ -14,7 +14,7 @@ pub(crate) enum Access {
     Read,
     /// Changes something or sends a message.
     Write,
-    /// Changes who may do what over this API.
+    /// Changes who may do what over this API, or by what the host is known.
     Administer,
 }
 
@@ -257,6 +257,9 @@ pub(crate) const GNOMON: &[Operation] = operations! {
     Read ListDeadLetters GET "/rules/{ruleName}/dead-letters";
     Write ReplayDeadLetters POST "/rules/{ruleName}/dead-letters";
     Write DeleteDeadLetters DELETE "/rules/{ruleName}/dead-letters";
+    Read ListExpiringCertificates GET "/certificates";
+    Write RenewCertificate POST "/certificates/{certificateId}/renew";
+    Administer RenewHostCertificate POST "/host-certificates/{kind}/renew";
     Read ListQuarantine GET "/quarantine";
     Read DescribeQuarantine GET "/quarantine/{id}";
     Write ImposeQuarantine POST "/quarantine/{id}";

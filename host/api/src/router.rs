@@ -8,8 +8,8 @@ use crate::call::{Answer, Call};
 use crate::error::{ApiError, Exception};
 use crate::operations::{GNOMON, IOT, IOT_DATA, Operation};
 use crate::{
-    Services, administration, health, iot, iot_data, object_operations, payload_schemas,
-    quarantine_operations, rule_operations, table_operations,
+    Services, administration, certificate_operations, health, iot, iot_data, object_operations,
+    payload_schemas, quarantine_operations, rule_operations, table_operations,
 };
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -96,6 +96,7 @@ impl Service {
             ],
             Self::Gnomon => &[
                 administration::HANDLERS,
+                certificate_operations::HANDLERS,
                 iot::authorization::OWN_HANDLERS,
                 object_operations::HANDLERS,
                 payload_schemas::HANDLERS,

@@ -1,7 +1,7 @@
 //! A whole API over a store in memory, for the tests of every operation.
 
 use crate::keys::{AccessKey, Keys, Role};
-use crate::{Api, Services, sigv4};
+use crate::{Api, HostCertificates, Services, sigv4};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,7 @@ use gnomon_core::packet::SubscribeOptions;
 use gnomon_core::provisioning::{JustInTime, MemoryObjects, NoHooks, Provisioner, Registrations};
 use gnomon_core::quarantine::{self, Quarantine, QuarantineConfig};
 use gnomon_core::random::SeededRandom;
-use gnomon_core::registry::{CertificateStatus, Ports, Registry};
+use gnomon_core::registry::{CertificateStatus, Expiring, ExpiringKind, Issuer, Ports, Registry};
 use gnomon_core::rules::functions::NoFunctions;
 use gnomon_core::storage::{FaultyStore, MemoryDisk, MemoryJournal, MemoryStore};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
@@ -124,6 +124,28 @@ impl Authorizer for Keeper {
     }
 }
 
+/// The host's own certificates, presented to nobody.
+struct Own(Arc<Authority>);
+
+impl Own {
+    fn find(&self, kind: ExpiringKind) -> Result<Expiring, String> {
+        let found = self.0.own_certificates().into_iter().find(|own| own.kind == kind);
+        found.ok_or_else(|| "it was not written".to_owned())
+    }
+}
+
+impl HostCertificates for Own {
+    fn renew_server(&self) -> Result<Expiring, String> {
+        self.0.renew_server_certificate(&[]).map_err(|error| error.to_string())?;
+        self.find(ExpiringKind::Server)
+    }
+
+    fn renew_ca(&self) -> Result<Expiring, String> {
+        self.0.renew_ca().map_err(|error| error.to_string())?;
+        self.find(ExpiringKind::HostCa)
+    }
+}
+
 /// A broker whose log is committed in memory, and its clients.
 fn broker(limits: &Limits, metrics: &Arc<Metrics>) -> (Broker, Clients) {
     let journal = Box::new(MemoryJournal::open(&MemoryDisk::default()));
@@ -172,11 +194,12 @@ impl TestHost {
         let folder = tempfile::tempdir().expect("tests may write temporary files");
         let authority = Authority::open_or_create(folder.path(), clock.clone(), random.clone())
             .expect("the folder is empty and writable");
+        let authority = Arc::new(authority);
         let registry = Registry::new(Ports {
             storage: store.clone(),
             clock: clock.clone(),
             random: random.clone(),
-            issuer: Arc::new(authority),
+            issuer: authority.clone(),
             account: Account::default(),
             limits: limits.clone(),
         });
@@ -231,6 +254,7 @@ impl TestHost {
             authenticator,
             provisioner: provisioner.clone(),
             registrations: registrations(&provisioner, &clock),
+            certificates: Arc::new(Own(authority)),
             registry: registry.clone(),
             broker: broker.clone(),
             clients: clients.clone(),

@@ -1,6 +1,7 @@
 //! TLS: the server's configuration, and proof that a client owns its certificate's key.
 //!
-//! In: certificate chain and key of the server. Out: a `rustls::ServerConfig`; [`stream`] runs it.
+//! In: certificate chain and key of the server, also new ones while connections are open. Out: a
+//! `rustls::ServerConfig`; [`stream`] runs it.
 //! Not here: whether a client certificate is known, active and in its validity: the registry
 //! decides at CONNECT, as AWS does. A handshake proves possession of the key and nothing else,
 //! so that the refusal of an unknown certificate can be told and logged like any other.
@@ -18,7 +19,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// ALPN names: MQTT with a client certificate, MQTT with a custom authorizer, HTTPS with a client
 /// certificate, HTTPS. Source: AWS IoT developer guide, "Device communication protocols".
@@ -47,18 +48,14 @@ thread_local! {
 /// none and is below TLS 1.3 has [`CACHED_SESSIONS_MAX`].
 ///
 /// # Errors
-/// Certificate and key do not belong together or cannot be read.
-pub fn server_config(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, rustls::Error> {
+/// As rustls says; none is known.
+pub fn server_config(presented: Arc<Presented>) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(Possession::new(&provider));
-    let key = CertifiedKey::from_der(chain, key, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(Presented(Arc::new(key))));
+        .with_cert_resolver(presented);
     config.alpn_protocols =
         [ALPN_MQTT_CA, ALPN_MQTT, ALPN_HTTP_CA, ALPN_HTTP].map(<[u8]>::to_vec).into();
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
@@ -67,14 +64,54 @@ pub fn server_config(
     Ok(config)
 }
 
-/// Presents the host's one certificate, whatever the client calls the host.
+/// The host's one certificate, presented whatever the client calls the host.
 #[derive(Debug)]
-struct Presented(Arc<CertifiedKey>);
+pub struct Presented(RwLock<Arc<CertifiedKey>>);
+
+impl Presented {
+    /// To be presented from the first handshake.
+    ///
+    /// # Errors
+    /// Certificate and key do not belong together or cannot be read.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<Self>, rustls::Error> {
+        Ok(Arc::new(Self(RwLock::new(certified(chain, key)?))))
+    }
+
+    /// Presents this from the next handshake on, unless it is what is presented already; true when
+    /// it differs. Connections that are open, and sessions that are resumed, do not notice.
+    ///
+    /// # Errors
+    /// As [`Presented::new`]; then the present one stays.
+    pub fn replace(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<bool, rustls::Error> {
+        let new = certified(chain, key)?;
+        let mut present = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = present.cert != new.cert;
+        if differs {
+            *present = new;
+        }
+        Ok(differs)
+    }
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    CertifiedKey::from_der(chain, key, &provider).map(Arc::new)
+}
 
 impl ResolvesServerCert for Presented {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         ASKED_NAME.set(hello.server_name().map(Into::into));
-        Some(self.0.clone())
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 

@@ -1,9 +1,9 @@
-//! The CA itself: made at the first start, kept afterwards.
+//! The CA itself: made at the first start, kept afterwards, renewed with the same key and name.
 
 use crate::file::{self, Readers};
 use crate::request::Request;
 use gnomon_core::random::{self, Random};
-use gnomon_core::registry::{IssueError, Issued, Issuer};
+use gnomon_core::registry::{Expiring, ExpiringKind, IssueError, Issued, Issuer, certificate_id};
 use gnomon_core::time::{Clock, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -12,7 +12,7 @@ use rcgen::{
 };
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -21,6 +21,13 @@ use x509_parser::certificate::X509Certificate;
 /// End of the CA's and of device certificates. Source: AWS IoT ("2049-12-31T23:59:59Z"), the last
 /// moment that X.509 writes as UTCTime.
 const NOT_AFTER: OffsetDateTime = datetime!(2049-12-31 23:59:59 UTC);
+
+/// How long the CA and device certificates are valid when that moment comes near: 25 years.
+const LATE_VALIDITY: Duration = Duration::from_secs(25 * 365 * 24 * 3_600);
+
+/// The CA is renewed when less than this is left: a year for devices that check the end of the file
+/// that they have to be given the new one.
+const CA_RENEWAL: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Certificates are valid from so long before they are made: devices' clocks are often behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3_600);
@@ -71,17 +78,22 @@ pub enum AuthorityError {
 pub struct Authority {
     pub(crate) folder: PathBuf,
     pub(crate) issuer: rcgen::Issuer<'static, KeyPair>,
-    certificate_pem: String,
+    /// Its end differs from that of `certificate_der` once the CA was renewed.
+    certificate_pem: RwLock<String>,
+    /// For name and key, which stay.
     pub(crate) certificate_der: Vec<u8>,
     pub(crate) clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    /// Whoever writes files.
+    turn: Mutex<()>,
 }
 
 impl Authority {
-    /// Opens the CA in the folder, which exists; makes one when there is none.
+    /// Opens the CA in the folder, which exists; makes one when there is none, and renews it near its
+    /// end.
     ///
     /// # Errors
-    /// [`AuthorityError`] says which file and why. What is there is never overwritten.
+    /// [`AuthorityError`] says which file and why. What is there is overwritten by the same CA only.
     pub fn open_or_create(
         folder: &Path,
         clock: Arc<dyn Clock>,
@@ -119,8 +131,68 @@ impl Authority {
                 pem
             }
         };
-        Self::new(folder, pem, key, clock, random)
-            .map_err(|problem| AuthorityError::Content { path: certificate_path, problem })
+        let authority = Self::new(folder, pem, key, clock, random).map_err(|problem| {
+            AuthorityError::Content { path: certificate_path.clone(), problem }
+        })?;
+        if let Err(error) = authority.renew_ca_when_due() {
+            tracing::warn!(error = %error, "the CA ends soon and cannot be renewed");
+        }
+        if authority.left_of_ca().is_none() {
+            let problem = "has expired and was not made here; renew it where it was made";
+            return Err(AuthorityError::Content {
+                path: certificate_path,
+                problem: problem.into(),
+            });
+        }
+        Ok(authority)
+    }
+
+    /// Renews the CA if it is near its end; true when it was. One that was made elsewhere is left as
+    /// it is.
+    ///
+    /// # Errors
+    /// It cannot be made or written.
+    pub fn renew_ca_when_due(&self) -> Result<bool, AuthorityError> {
+        if self.left_of_ca().is_some_and(|left| left >= CA_RENEWAL) {
+            return Ok(false);
+        }
+        match self.renew_ca() {
+            Ok(()) => Ok(true),
+            Err(AuthorityError::Content { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the CA's certificate anew: the same key and name, another end. Who trusts the old file
+    /// believes everything that is signed from now on, and who gets the new one everything before.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Content`] when it was not made here; or it cannot be made or written.
+    pub fn renew_ca(&self) -> Result<(), AuthorityError> {
+        let _turn = self.take_turn();
+        let path = self.ca_path();
+        let key = self.issuer.key();
+        let renewed = ca_params(key, &*self.clock, &*self.random).self_signed(key)?;
+        if !is_same_authority(renewed.der(), &self.certificate_der) {
+            let problem = "was not made here; renew it where it was made".to_owned();
+            return Err(AuthorityError::Content { path, problem });
+        }
+        let pem = renewed.pem();
+        file::write(&path, &pem, Readers::All)?;
+        *self.certificate_pem.write().unwrap_or_else(PoisonError::into_inner) = pem;
+        tracing::info!(path = %path.display(), "certificate authority renewed");
+        Ok(())
+    }
+
+    /// How long the CA is still valid; `None` when it has ended.
+    fn left_of_ca(&self) -> Option<Duration> {
+        let end = not_after(&der_of(&self.ca_pem()).ok()?)?;
+        let left = end.as_millis().checked_sub(self.clock.wall().as_millis());
+        left.map(Duration::from_millis)
+    }
+
+    pub(crate) fn take_turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new(
@@ -139,15 +211,12 @@ impl Authority {
         if certificate.public_key().raw != key.subject_public_key_info() {
             return Err("does not belong to ca-key.pem; restore the two together".to_owned());
         }
-        let not_after = certificate.validity().not_after.timestamp();
-        if u64::try_from(not_after).unwrap_or(0) < clock.wall().as_secs() {
-            return Err("has expired; remove it to renew it, and give the new one to all devices"
-                .to_owned());
-        }
         let issuer = rcgen::Issuer::from_ca_cert_pem(&certificate_pem, key)
             .map_err(|error| format!("cannot be used to sign: {error}"))?;
         let folder = folder.to_owned();
-        Ok(Self { folder, issuer, certificate_pem, certificate_der, clock, random })
+        let certificate_pem = RwLock::new(certificate_pem);
+        let turn = Mutex::default();
+        Ok(Self { folder, issuer, certificate_pem, certificate_der, clock, random, turn })
     }
 
     /// The file that devices need to trust the server.
@@ -156,8 +225,8 @@ impl Authority {
     }
 
     /// What is in that file.
-    pub fn ca_pem(&self) -> &str {
-        &self.certificate_pem
+    pub fn ca_pem(&self) -> String {
+        self.certificate_pem.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Parameters that all certificates of this CA share.
@@ -173,7 +242,7 @@ impl Authority {
     }
 
     fn device_params(&self, name: DistinguishedName) -> CertificateParams {
-        let mut params = self.params(NOT_AFTER);
+        let mut params = self.params(far_end(&*self.clock));
         params.distinguished_name = name;
         // Devices trust this CA for the server: a device must not be able to pose as one.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -209,13 +278,23 @@ impl Issuer for Authority {
         x509_parser::parse_x509_certificate(certificate)
             .is_ok_and(|(_, certificate)| is_signed_by(&certificate, ca))
     }
+
+    fn own_certificates(&self) -> Vec<Expiring> {
+        let server = file::read(&self.server_path()).ok().flatten();
+        let own = [(Some(self.ca_pem()), ExpiringKind::HostCa), (server, ExpiringKind::Server)];
+        let expiring = own.into_iter().filter_map(|(pem, kind)| {
+            let der = der_of(&pem?).ok()?;
+            Some(Expiring::new(certificate_id(&der), kind, not_after(&der)?))
+        });
+        expiring.collect()
+    }
 }
 
 fn ca_params(key: &KeyPair, clock: &dyn Clock, random: &dyn Random) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.serial_number = Some(serial_number(random));
     params.not_before = date(clock.wall()) - CLOCK_SKEW;
-    params.not_after = NOT_AFTER;
+    params.not_after = far_end(clock);
     // A device signs with its own key: no CA below this one.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -223,6 +302,12 @@ fn ca_params(key: &KeyPair, clock: &dyn Clock, random: &dyn Random) -> Certifica
     let digest = Sha256::digest(key.subject_public_key_info());
     params.distinguished_name = common_name(&format!("Gnomon CA {}", random::hex(&digest[..4])));
     params
+}
+
+/// The end of what lives as long as it can.
+fn far_end(clock: &dyn Clock) -> OffsetDateTime {
+    let now = date(clock.wall());
+    if now + CA_RENEWAL < NOT_AFTER { NOT_AFTER } else { now + LATE_VALIDITY }
 }
 
 pub(crate) fn common_name(name: &str) -> DistinguishedName {
@@ -248,6 +333,22 @@ pub(crate) fn der_of(pem: &str) -> Result<Vec<u8>, String> {
         Ok((_, block)) if block.label == "CERTIFICATE" => Ok(block.contents),
         _ => Err("does not hold a certificate in PEM form; restore it".to_owned()),
     }
+}
+
+/// The end of a certificate.
+fn not_after(der: &[u8]) -> Option<Timestamp> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(Timestamp::from_millis(seconds.saturating_mul(1_000)))
+}
+
+/// True when both certificates are self-signed ones of the same name and key.
+fn is_same_authority(one: &[u8], other: &[u8]) -> bool {
+    let parse = x509_parser::parse_x509_certificate;
+    let (Ok((_, one)), Ok((_, other))) = (parse(one), parse(other)) else { return false };
+    [&one, &other].iter().all(|it| it.issuer().as_raw() == one.subject().as_raw())
+        && one.subject().as_raw() == other.subject().as_raw()
+        && one.public_key().raw == other.public_key().raw
 }
 
 /// True when the CA signed the certificate.

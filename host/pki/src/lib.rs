@@ -7,7 +7,7 @@
 //! (`gnomon-gateway`).
 //!
 //! ```text
-//! DIR/ca.pem          the CA's certificate; give it to devices
+//! DIR/ca.pem          the CA's certificate; give it to devices; renewed with the same key and name
 //! DIR/ca-key.pem      its key (0600)
 //! DIR/server.pem      the server's certificate, made anew before it expires
 //! DIR/server-key.pem  its key (0600)

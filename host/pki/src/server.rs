@@ -6,14 +6,16 @@ use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyD
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 use x509_parser::extensions::GeneralName;
 
 /// How long it is valid. TLS clients of several vendors refuse longer than 398 days.
 const VALIDITY: Duration = Duration::from_secs(397 * 24 * 3_600);
 
-/// It is made anew when less than this is left.
-const RENEWAL: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// It is made anew when less than this is left: a third of its life, so that whatever prevents it can
+/// be seen to.
+const RENEWAL: Duration = Duration::from_secs(397 * 24 * 3_600 / 3);
 
 /// Most characters of a DNS name (RFC 1035, 2.3.4).
 const DNS_NAME_BYTES_MAX: usize = 253;
@@ -36,8 +38,8 @@ enum Name {
 
 impl Authority {
     /// The server's certificate for `localhost`, `127.0.0.1`, `::1` and these names (DNS names or
-    /// IP addresses). The one in the folder is kept while it has exactly these names and at least
-    /// 30 days left; a host that runs longer asks again.
+    /// IP addresses). The one in the folder is kept while it has exactly these names and a third of its
+    /// life left; a host that runs longer asks again.
     ///
     /// # Errors
     /// [`AuthorityError::Name`], or that files cannot be read or written.
@@ -45,27 +47,44 @@ impl Authority {
         &self,
         names: &[String],
     ) -> Result<ServerCertificate, AuthorityError> {
-        let mut wanted = BTreeSet::from([
-            Name::Dns("localhost".to_owned()),
-            Name::Ip(Ipv4Addr::LOCALHOST.into()),
-            Name::Ip(Ipv6Addr::LOCALHOST.into()),
-        ]);
-        for name in names {
-            wanted.insert(Name::parse(name)?);
-        }
-        let certificate_path = self.folder.join("server.pem");
-        let key_path = self.folder.join("server-key.pem");
-        let present = (file::read(&certificate_path)?, file::read(&key_path)?);
+        let wanted = wanted(names)?;
+        let _turn = self.take_turn();
+        let present = (file::read(&self.server_path())?, file::read(&self.server_key_path())?);
         if let (Some(certificate), Some(key)) = present
             && let Some(good) = self.check_server(&certificate, &key, &wanted)
         {
             return Ok(good);
         }
+        self.make_server(&wanted)
+    }
+
+    /// The same, made anew whatever there is.
+    ///
+    /// # Errors
+    /// As [`Authority::server_certificate`].
+    pub fn renew_server_certificate(
+        &self,
+        names: &[String],
+    ) -> Result<ServerCertificate, AuthorityError> {
+        let wanted = wanted(names)?;
+        let _turn = self.take_turn();
+        self.make_server(&wanted)
+    }
+
+    pub(crate) fn server_path(&self) -> PathBuf {
+        self.folder.join("server.pem")
+    }
+
+    fn server_key_path(&self) -> PathBuf {
+        self.folder.join("server-key.pem")
+    }
+
+    fn make_server(&self, wanted: &BTreeSet<Name>) -> Result<ServerCertificate, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = self.params(date(self.clock.wall()) + VALIDITY);
         params.distinguished_name = common_name("Gnomon");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        for name in &wanted {
+        for name in wanted {
             params.subject_alt_names.push(match name {
                 Name::Dns(name) => SanType::DnsName(name.as_str().try_into()?),
                 Name::Ip(address) => SanType::IpAddress(*address),
@@ -73,9 +92,10 @@ impl Authority {
         }
         let certificate = params.signed_by(&key, &self.issuer)?;
         // A crash between the two leaves a pair that does not fit together and is made anew.
-        file::write(&key_path, &key.serialize_pem(), Readers::Owner)?;
-        file::write(&certificate_path, &certificate.pem(), Readers::All)?;
-        tracing::info!(path = %certificate_path.display(), "server certificate made");
+        file::write(&self.server_key_path(), &key.serialize_pem(), Readers::Owner)?;
+        let path = self.server_path();
+        file::write(&path, &certificate.pem(), Readers::All)?;
+        tracing::info!(path = %path.display(), "server certificate made");
         Ok(ServerCertificate { chain: vec![certificate.der().clone()], key: pkcs8(&key) })
     }
 
@@ -102,6 +122,19 @@ impl Authority {
             && is_signed_by(&certificate, &self.certificate_der);
         is_good.then(|| ServerCertificate { chain: vec![der.clone().into()], key: pkcs8(&key) })
     }
+}
+
+/// Those that every server has, and these.
+fn wanted(names: &[String]) -> Result<BTreeSet<Name>, AuthorityError> {
+    let mut wanted = BTreeSet::from([
+        Name::Dns("localhost".to_owned()),
+        Name::Ip(Ipv4Addr::LOCALHOST.into()),
+        Name::Ip(Ipv6Addr::LOCALHOST.into()),
+    ]);
+    for name in names {
+        wanted.insert(Name::parse(name)?);
+    }
+    Ok(wanted)
 }
 
 impl Name {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use gnomon_core::random::{Random, SeededRandom};
-use gnomon_core::registry::{IssueError, Issuer};
+use gnomon_core::registry::{ExpiringKind, IssueError, Issuer};
 use gnomon_core::time::{Clock, ManualClock, Timestamp};
 use gnomon_pki::{Authority, AuthorityError, ServerCertificate};
 use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData};
@@ -47,7 +47,13 @@ impl Setup {
     /// What a TLS peer does: a chain to the CA, validity, usage, and for servers the name.
     #[track_caller]
     fn verify(&self, authority: &Authority, leaf: &CertificateDer<'_>, usage: KeyUsage) {
-        let ca = der(authority.ca_pem()).into();
+        self.verify_with(&authority.ca_pem(), leaf, usage);
+    }
+
+    /// The same by a peer that trusts this file.
+    #[track_caller]
+    fn verify_with(&self, ca_pem: &str, leaf: &CertificateDer<'_>, usage: KeyUsage) {
+        let ca = der(ca_pem).into();
         let anchor = anchor_from_trusted_cert(&ca).unwrap();
         let now = Duration::from_secs(self.clock.wall().as_secs());
         EndEntityCert::try_from(leaf)
@@ -82,7 +88,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn the_ca_is_made_once_and_kept_and_its_key_is_private() {
     let setup = Setup::new();
-    let first = setup.open().ca_pem().to_owned();
+    let first = setup.open().ca_pem();
     let again = setup.open();
     assert_eq!(again.ca_pem(), first);
     assert_eq!(fs::read_to_string(again.ca_path()).unwrap(), first);
@@ -166,7 +172,7 @@ fn a_request_that_is_none_is_refused_with_the_reason() {
     let forged = format!("{head}{}", tail.replacen(['A', 'B', 'C', 'd', 'e'], "z", 1));
     let cases = [
         (String::new(), "is no PEM block"),
-        (authority.ca_pem().to_owned(), "is no PEM block"),
+        (authority.ca_pem(), "is no PEM block"),
         (good.replacen("MI", "AA", 1), "in DER form"),
         (forged, "is not signed with the key"),
         (include_str!("data/rsa-1024.csr").to_owned(), "an RSA key of 1024 bits"),
@@ -208,7 +214,7 @@ fn the_server_certificate_is_kept_until_names_change_or_it_is_about_to_expire() 
     let authority = setup.open();
     let first = server(&authority, &["a.example"]);
     let day = Duration::from_secs(24 * 3_600);
-    setup.clock.advance(day * 360);
+    setup.clock.advance(day * 260);
     let kept = server(&setup.open(), &["a.example"]);
     assert_eq!((&kept.chain, &kept.key), (&first.chain, &first.key));
     let renamed = server(&authority, &["b.example"]);
@@ -270,7 +276,7 @@ fn check_refused(setup: &Setup, says: &str) {
 #[test]
 fn a_damaged_ca_is_reported_with_its_file_and_never_replaced() {
     let setup = Setup::new();
-    let ca = setup.open().ca_pem().to_owned();
+    let ca = setup.open().ca_pem();
     let (ca_path, key_path) =
         (setup.folder.path().join("ca.pem"), setup.folder.path().join("ca-key.pem"));
     let key = fs::read_to_string(&key_path).unwrap();
@@ -307,10 +313,93 @@ fn a_lost_ca_certificate_is_made_anew_with_the_same_name_and_key() {
     setup.verify(&again, &leaf, KeyUsage::client_auth());
 }
 
+/// 23 years and some days: within the last year of what was made on 2026-11-01.
+const NEAR_THE_END: Duration = Duration::from_secs((22 * 365 + 100) * 24 * 3_600);
+
+/// The end in seconds since the Unix epoch.
+fn end(pem: &str) -> i64 {
+    with_certificate(pem, |certificate| certificate.validity().not_after.timestamp())
+}
+
 #[test]
-fn an_expired_ca_is_reported() {
+fn the_ca_is_renewed_near_its_end_and_believed_by_old_and_new_clients() {
+    let setup = Setup::new();
+    let authority = setup.open();
+    let (old_ca, old_leaf) = (authority.ca_pem(), authority.issue().unwrap().certificate_pem);
+    assert!(!authority.renew_ca_when_due().unwrap());
+    setup.clock.advance(NEAR_THE_END);
+    assert!(authority.renew_ca_when_due().unwrap());
+    assert!(!authority.renew_ca_when_due().unwrap(), "once");
+    let new_ca = authority.ca_pem();
+    assert_eq!(fs::read_to_string(authority.ca_path()).unwrap(), new_ca);
+    assert!(end(&new_ca) > end(&old_ca) + 20 * 365 * 24 * 3_600);
+    // Who has the new file believes what was signed before.
+    setup.verify(&authority, &der(&old_leaf).into(), KeyUsage::client_auth());
+    // Who has the old one believes what is signed now, by the running host and after a restart.
+    let new_leaf = authority.issue().unwrap().certificate_pem;
+    assert!(end(&new_leaf) > end(&old_ca));
+    let server = server(&setup.open(), &[]);
+    for leaf in [der(&new_leaf).into(), server.chain[0].clone()] {
+        let usage =
+            if leaf == server.chain[0] { KeyUsage::server_auth() } else { KeyUsage::client_auth() };
+        setup.verify_with(&old_ca, &leaf, usage);
+        setup.verify_with(&new_ca, &leaf, usage);
+    }
+    assert_eq!(setup.open().ca_pem(), new_ca);
+}
+
+#[test]
+fn a_ca_that_has_ended_is_renewed_when_the_host_starts() {
+    let setup = Setup::new();
+    let old = setup.open().ca_pem();
+    setup.clock.advance(Duration::from_secs(24 * 366 * 24 * 3_600));
+    let new = setup.open().ca_pem();
+    assert!(end(&new) > end(&old));
+}
+
+#[test]
+fn a_ca_that_was_made_elsewhere_is_never_replaced() {
     let setup = Setup::new();
     setup.open();
-    setup.clock.advance(Duration::from_secs(24 * 366 * 24 * 3_600));
-    check_refused(&setup, "ca.pem has expired");
+    let key = fs::read_to_string(setup.folder.path().join("ca-key.pem")).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Example Ltd");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    let own = params.self_signed(&KeyPair::from_pem(&key).unwrap()).unwrap().pem();
+    let path = setup.folder.path().join("ca.pem");
+    fs::write(&path, &own).unwrap();
+    let authority = setup.open();
+    assert!(!authority.renew_ca_when_due().unwrap());
+    let refused = authority.renew_ca().unwrap_err().to_string();
+    assert!(refused.contains("was not made here"), "{refused}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), own);
+    setup.clock.advance(Duration::from_secs(366 * 24 * 3_600));
+    check_refused(&setup, "ca.pem has expired and was not made here");
+}
+
+#[test]
+fn the_server_certificate_is_made_anew_when_asked_for() {
+    let setup = Setup::new();
+    let authority = setup.open();
+    let names = ["a.example".to_owned()];
+    let first = authority.server_certificate(&names).unwrap();
+    let second = authority.renew_server_certificate(&names).unwrap();
+    assert_ne!(first.chain, second.chain);
+    assert_eq!(authority.server_certificate(&names).unwrap().chain, second.chain);
+    setup.verify(&authority, &second.chain[0], KeyUsage::server_auth());
+    assert!(authority.renew_server_certificate(&["a b".to_owned()]).is_err());
+}
+
+#[test]
+fn the_hosts_own_certificates_are_told_with_their_ends() {
+    let setup = Setup::new();
+    let authority = setup.open();
+    let kinds = |authority: &Authority| -> Vec<_> {
+        let own = authority.own_certificates();
+        own.iter().map(|it| (it.kind, it.days_left(setup.clock.wall()))).collect()
+    };
+    assert_eq!(kinds(&authority), [(ExpiringKind::HostCa, 8_462)]);
+    server(&authority, &[]);
+    assert_eq!(kinds(&authority)[1], (ExpiringKind::Server, 397));
 }

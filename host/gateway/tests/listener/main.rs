@@ -9,7 +9,7 @@ use gnomon_core::metrics::Metrics;
 use gnomon_core::session;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{Listener, ListenerConfig, Protocol};
-use gnomon_gateway::tls::server_config;
+use gnomon_gateway::tls::{Presented, server_config};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -182,7 +182,8 @@ async fn the_proxy_header_comes_before_tls() {
     let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     let certificate: CertificateDer<'_> = params.self_signed(&key).unwrap().der().clone();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let server = server_config(vec![certificate.clone()], key.clone_key()).unwrap();
+    let presented = Presented::new(vec![certificate.clone()], key.clone_key()).unwrap();
+    let server = server_config(presented).unwrap();
     let host = host(true, Some(Arc::new(server))).await;
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();

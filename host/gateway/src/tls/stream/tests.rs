@@ -3,7 +3,7 @@
 mod fixture;
 
 use super::*;
-use fixture::{ByHand, Chopped, Client, DEVICE, VERSIONS, named_pair, pair};
+use fixture::{ByHand, Chopped, Client, DEVICE, RENEWED, SERVER, VERSIONS, named_pair, pair};
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::{HandshakeKind, ProtocolVersion, version};
 use std::io::Write;
@@ -101,6 +101,38 @@ async fn sessions_are_resumed_by_ticket_or_id_and_keep_the_certificate() {
             // The client takes its ticket only when it reads.
             exchange(&mut client, &mut server).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_presented_and_connections_stay() {
+    for version in VERSIONS {
+        let mut client = fixture::client_with(version, 1);
+        client.resumption = Resumption::in_memory_sessions(8);
+        let client = Arc::new(client);
+        let (server, presented) = fixture::renewable();
+        let seen = |client: &Client| client.get_ref().1.peer_certificates().unwrap()[0].clone();
+        let (mut first, mut first_server) = pair(&client, &server).await;
+        assert_eq!(seen(&first), *SERVER.cert.der());
+        exchange(&mut first, &mut first_server).await;
+
+        let same = presented.replace(vec![SERVER.cert.der().clone()], fixture::key(&SERVER));
+        assert!(!same.unwrap());
+        // Of another key: refused, and the present one stays.
+        presented.replace(vec![RENEWED.cert.der().clone()], fixture::key(&SERVER)).unwrap_err();
+        let (other, _server) = pair(&fixture::client(version), &server).await;
+        assert_eq!(seen(&other), *SERVER.cert.der());
+        let renewed = presented.replace(vec![RENEWED.cert.der().clone()], fixture::key(&RENEWED));
+        assert!(renewed.unwrap());
+
+        exchange(&mut first, &mut first_server).await;
+        let (mut new, mut new_server) = pair(&fixture::client(version), &server).await;
+        assert_eq!(seen(&new), *RENEWED.cert.der());
+        exchange(&mut new, &mut new_server).await;
+        // Who was there before comes back without a full handshake.
+        let (mut again, mut again_server) = pair(&client, &server).await;
+        assert_eq!(again_server.state().handshake_kind(), Some(HandshakeKind::Resumed));
+        exchange(&mut again, &mut again_server).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Certificates, clients and connected pairs on loopback sockets.
 
 use super::super::{TlsStream, accept};
-use crate::tls::{ALPN_MQTT, server_config};
+use crate::tls::{ALPN_MQTT, Presented, server_config};
 use rcgen::{CertificateParams, CertifiedKey, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -19,8 +19,9 @@ pub type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
 pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
-/// Self-signed, for the server and for a device.
-static SERVER: LazyLock<CertifiedKey<KeyPair>> = LazyLock::new(|| certificate("localhost"));
+/// Self-signed, for the server, for the server after a renewal, and for a device.
+pub static SERVER: LazyLock<CertifiedKey<KeyPair>> = LazyLock::new(|| certificate("localhost"));
+pub static RENEWED: LazyLock<CertifiedKey<KeyPair>> = LazyLock::new(|| certificate("localhost"));
 pub static DEVICE: LazyLock<CertifiedKey<KeyPair>> = LazyLock::new(|| certificate("device"));
 
 fn certificate(name: &str) -> CertifiedKey<KeyPair> {
@@ -29,12 +30,18 @@ fn certificate(name: &str) -> CertifiedKey<KeyPair> {
     CertifiedKey { cert: params.self_signed(&signing_key).unwrap(), signing_key }
 }
 
-fn key(of: &CertifiedKey<KeyPair>) -> PrivateKeyDer<'static> {
+pub fn key(of: &CertifiedKey<KeyPair>) -> PrivateKeyDer<'static> {
     PrivateKeyDer::try_from(of.signing_key.serialize_der()).unwrap()
 }
 
 pub fn server() -> Arc<ServerConfig> {
-    Arc::new(server_config(vec![SERVER.cert.der().clone()], key(&SERVER)).unwrap())
+    renewable().0
+}
+
+/// A server, and what it presents.
+pub fn renewable() -> (Arc<ServerConfig>, Arc<Presented>) {
+    let presented = Presented::new(vec![SERVER.cert.der().clone()], key(&SERVER)).unwrap();
+    (Arc::new(server_config(presented.clone()).unwrap()), presented)
 }
 
 /// A client that presents the device's certificate, so many times.
@@ -43,7 +50,9 @@ pub fn client_with(
     certificates: usize,
 ) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(SERVER.cert.der().clone()).unwrap();
+    for server in [&SERVER, &RENEWED] {
+        roots.add(server.cert.der().clone()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
