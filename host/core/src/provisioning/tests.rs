@@ -448,11 +448,11 @@ async fn the_end_of_a_certificate_is_an_event() {
     let thing = ThingName::parse("truck").unwrap();
     bed.registry.create_thing(&thing, None, Attributes::default()).await.unwrap();
     bed.registry.attach_thing_principal(&thing, &id).await.unwrap();
-    let mut watcher = bed.connect("watcher", &["$aws/events/certificates/+/expiring"]);
+    let mut watcher = bed.connect("watcher", &["$gnomon/events/certificates/+/expiring"]);
     let upkeep = bed.upkeep();
     upkeep.run(0).await;
     let (topic, payload) = watcher.answers.recv().await.unwrap();
-    assert_eq!(topic, format!("$aws/events/certificates/{id}/expiring"));
+    assert_eq!(topic, format!("$gnomon/events/certificates/{id}/expiring"));
     let event: Value = serde_json::from_slice(&payload).unwrap();
     let expected = json!({
         "eventType": "CERTIFICATE_EXPIRING",

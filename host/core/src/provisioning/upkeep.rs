@@ -2,7 +2,7 @@
 //! of ends.
 //!
 //! In: the registry. Out: log lines, figures, and events on
-//! `$aws/events/certificates/{id}/expiring`, which are ours: AWS has none. They are not among the
+//! `$gnomon/events/certificates/{id}/expiring`: AWS has none. They are not among the
 //! classes that UpdateEventConfigurations switches.
 
 use crate::broker::{Broker, Wakes};
@@ -78,7 +78,7 @@ impl Upkeep {
         let first = things.first().map(tracing::field::display);
         tracing::warn!(principal = %id, kind, days_left, thing = first, "certificate ends soon");
         self.metrics.certificate_warnings.increment();
-        let topic = TopicName::parse(&format!("$aws/events/certificates/{id}/expiring"));
+        let topic = TopicName::parse(&format!("$gnomon/events/certificates/{id}/expiring"));
         let topic = topic.expect("an id is hexadecimal digits");
         let message = || {
             let event = Event {
