@@ -56,7 +56,7 @@ impl OwnCertificates {
         }
         let kept_or_made = self.authority.server_certificate(&self.names);
         if let Err(error) = kept_or_made.map_err(Into::into).and_then(|it| self.present(it)) {
-            tracing::warn!(error = %error, "the server's certificate cannot be renewed; tried again in an hour");
+            tracing::warn!(error = %error, "the server certificate cannot be renewed; tried again in an hour");
         }
     }
 
