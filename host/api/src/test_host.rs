@@ -181,6 +181,12 @@ fn registrations(provisioner: &Provisioner, clock: &Arc<ManualClock>) -> Arc<Reg
     Arc::new(Registrations::start(provisioner.clone(), objects, clock.clone()))
 }
 
+fn tables(folder: &TempDir, limits: &Arc<Limits>, clock: &Arc<ManualClock>) -> Arc<SqliteTables> {
+    let path = folder.path().join("history.sqlite");
+    let tables = SqliteTables::open(&path, limits.clone(), clock.clone(), 0);
+    Arc::new(tables.expect("the folder is empty and writable"))
+}
+
 impl TestHost {
     pub async fn new() -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
@@ -228,9 +234,7 @@ impl TestHost {
             &HashMap::new(),
         )
         .await;
-        let path = folder.path().join("history.sqlite");
-        let tables = SqliteTables::open(&path, limits.clone(), clock.clone(), 0);
-        let tables = Arc::new(tables.expect("the folder is empty and writable"));
+        let tables = tables(&folder, &limits, &clock);
         let provisioner = Provisioner::new(registry.clone(), Arc::new(NoHooks));
         let authenticator = authenticator(&registry, &provisioner, &broker, &clock);
         let (quarantine, _) = Quarantine::new(
