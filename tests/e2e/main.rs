@@ -16,6 +16,7 @@ mod mqtt;
 mod plugins;
 mod provisioning;
 mod receiver;
+mod renewal;
 mod rules;
 mod scram;
 mod sdk;

@@ -38,25 +38,7 @@ impl Client {
         identity: Option<(&Path, &Path)>,
         protocol: Option<&str>,
     ) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(host.ca_file()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            Some((certificate, key)) => {
-                let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
-                let key = PrivateKeyDer::from_pem_file(key).unwrap();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = protocol.into_iter().map(Into::into).collect();
-        let name = ServerName::try_from("localhost").unwrap();
-        let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-        Self(Box::new(rustls::StreamOwned::new(session, tcp(host.port(listener)))))
+        Self(Box::new(open_tls(host, listener, identity, protocol)))
     }
 
     /// Sends CONNECT (3.1.1, clean session, keep-alive 60) and returns the CONNACK's code.
@@ -171,6 +153,44 @@ impl Client {
             Err(error) => panic!("nothing came: {error}"),
         }
     }
+}
+
+/// The certificate that the host presents, in DER form.
+#[track_caller]
+pub fn server_certificate(host: &Host, listener: &str) -> Vec<u8> {
+    let mut stream = open_tls(host, listener, None, None);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    stream.conn.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[track_caller]
+fn open_tls(
+    host: &Host,
+    listener: &str,
+    identity: Option<(&Path, &Path)>,
+    protocol: Option<&str>,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(host.ca_file()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(key).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = protocol.into_iter().map(Into::into).collect();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    rustls::StreamOwned::new(session, tcp(host.port(listener)))
 }
 
 fn tcp(port: u16) -> TcpStream {
