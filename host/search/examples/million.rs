@@ -53,7 +53,7 @@ fn document(n: u64) -> Document {
     };
     let connectivity = Connectivity {
         connected: !n.is_multiple_of(4),
-        timestamp_ms: 1_700_000_000_000 + n.wrapping_mul(0xc2b2_ae35) % 1_000_000,
+        timestamp_ms: Some(1_700_000_000_000 + n.wrapping_mul(0xc2b2_ae35) % 1_000_000),
         disconnect_reason: n.is_multiple_of(4).then(|| "CONNECTION_LOST".to_owned()),
     };
     Document { registry, connectivity: Some(connectivity), ..Document::default() }
@@ -131,7 +131,7 @@ fn report_changes(index: &mut Index, things: u64) {
     };
     print("connectivity", &mut |n| {
         let connected = n % 2 == 0;
-        let timestamp_ms = 1_700_002_000_000 + n;
+        let timestamp_ms = Some(1_700_002_000_000 + n);
         let state = Connectivity { connected, timestamp_ms, disconnect_reason: None };
         index.set_connectivity(&name(any(n)), &state);
     });

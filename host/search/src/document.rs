@@ -67,18 +67,18 @@ impl Registry {
 pub struct Connectivity {
     /// `connectivity.connected`.
     pub connected: bool,
-    /// `connectivity.timestamp`: since when, in milliseconds since the Unix epoch.
-    pub timestamp_ms: u64,
+    /// `connectivity.timestamp`: since when, in milliseconds since the Unix epoch; `None` for a thing that
+    /// never connected.
+    pub timestamp_ms: Option<u64>,
     /// `connectivity.disconnectReason`.
     pub disconnect_reason: Option<String>,
 }
 
 impl Connectivity {
     pub(crate) fn fields(&self) -> Fields {
-        let mut fields = vec![
-            text("connectivity.connected", truth(self.connected)),
-            ("connectivity.timestamp".to_owned(), Value::integer(self.timestamp_ms)),
-        ];
+        let mut fields = vec![text("connectivity.connected", truth(self.connected))];
+        let since = self.timestamp_ms.map(Value::integer);
+        fields.extend(since.map(|since| ("connectivity.timestamp".to_owned(), since)));
         let reason = self.disconnect_reason.iter();
         fields.extend(reason.map(|value| text("connectivity.disconnectReason", value)));
         fields

@@ -31,7 +31,7 @@ fn fleet() -> Index {
         registry: plant,
         connectivity: Some(Connectivity {
             connected: true,
-            timestamp_ms: 1_700_000_000_000,
+            timestamp_ms: Some(1_700_000_000_000),
             disconnect_reason: None,
         }),
         shadow: Some(Shadow {
@@ -53,7 +53,7 @@ fn fleet() -> Index {
     index.set_registry("valve-2", &registry("Valve", &["hall-1"], &[]));
     let lost = Connectivity {
         connected: false,
-        timestamp_ms: 1_600_000_000_000,
+        timestamp_ms: Some(1_600_000_000_000),
         disconnect_reason: Some("MQTT_KEEP_ALIVE_TIMEOUT".to_owned()),
     };
     assert!(index.set_connectivity("valve-2", &lost));

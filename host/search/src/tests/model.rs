@@ -96,7 +96,7 @@ impl Random {
     fn connectivity(&mut self) -> Connectivity {
         Connectivity {
             connected: self.below(2) == 0,
-            timestamp_ms: self.below(1_000) as u64,
+            timestamp_ms: Some(self.below(1_000) as u64),
             disconnect_reason: (self.below(2) == 0).then(|| self.value()),
         }
     }
