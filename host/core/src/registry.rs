@@ -21,10 +21,12 @@ mod certificate;
 mod certificate_transfer;
 mod claim;
 mod domain_configuration;
+mod dynamic_thing_group;
 mod event_configuration;
 mod expiry;
 mod group_policy;
 mod index;
+mod indexing;
 mod issuer;
 mod log_level;
 mod observer;
@@ -49,6 +51,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::random::Random;
 use crate::storage::{Expect, Key, Revision, Storage, StoreError};
 use crate::time::Clock;
+use gnomon_search::QueryError;
 use record::Stored;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -67,9 +70,14 @@ pub use claim::ProvisioningClaim;
 pub use domain_configuration::{
     DomainAuthorizer, DomainConfiguration, DomainConfigurationUpdate, ServiceType,
 };
+pub use dynamic_thing_group::{DYNAMIC_GROUPS_MAX, DynamicGroupUpdate};
 pub use event_configuration::{EventClass, EventConfigurations, EventDates};
 pub use expiry::{Expiring, ExpiringKind, WARNING_DAYS};
 pub use group_policy::PolicyTarget;
+pub use indexing::{
+    CustomFields, IndexingConfiguration, ThingGroupIndexing, ThingIndexing, field_type_name,
+    parse_field_type,
+};
 pub use issuer::{IssueError, Issued, Issuer};
 pub use log_level::{LogLevel, LogOptions};
 pub use observer::{Change, Diff, RegistryObserver};
@@ -175,6 +183,9 @@ pub enum RegistryError {
     /// The request makes no sense; retrying unchanged cannot help.
     #[error("{0}")]
     InvalidRequest(String),
+    /// The query of a dynamic group, or of a search, does not parse.
+    #[error(transparent)]
+    InvalidQuery(#[from] QueryError),
     /// A policy document does not parse.
     #[error(transparent)]
     MalformedPolicy(#[from] PolicyError),

@@ -32,7 +32,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::ResourceNotFound`]; [`RegistryError::LimitExceeded`] beyond
-    /// `Limits::policies_per_principal`.
+    /// `Limits::policies_per_principal`; [`RegistryError::InvalidRequest`] for a dynamic group.
     pub async fn attach_group_policy(
         &self,
         policy: &PolicyName,
@@ -42,6 +42,7 @@ impl Registry {
         let key = record::key::<ThingGroup>(group.as_str());
         for _ in 0..ATTEMPTS_MAX {
             let (mut target, revision) = self.read_existing::<ThingGroup>(&key).await?;
+            target.check_is_static()?;
             if target.policies.contains(policy) {
                 return Ok(());
             }

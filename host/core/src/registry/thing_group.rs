@@ -1,6 +1,7 @@
-//! Static thing groups: a forest of names with things in them.
+//! Thing groups: static ones are a forest of names with things in them.
 //!
-//! A group's record is the truth about its parent, which is fixed; a thing's record is the truth about
+//! A dynamic group has a query instead of things, and stands alone (`dynamic_thing_group`). A group's
+//! record is the truth about its parent, which is fixed; a thing's record is the truth about
 //! the groups that it is in. The ways back are index keys, `thing-group-child/{parent}/{child}` and
 //! `thing-group-thing/{group}/{thing}`, with the invariant of the module above.
 
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What messages call it.
 const WHAT: &str = "thing group";
 
-/// A static thing group.
+/// A thing group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThingGroup {
     /// Its name, which cannot change.
@@ -31,6 +32,8 @@ pub struct ThingGroup {
     pub id: String,
     /// The group above it, which cannot change.
     pub parent: Option<ThingGroupName>,
+    /// Of a dynamic group: things that match it are in the group.
+    pub query: Option<String>,
     /// What an operator says about it.
     pub properties: ThingGroupProperties,
     /// 1 at first, then one more with every update.
@@ -50,34 +53,81 @@ pub struct ThingGroupProperties {
     pub attributes: Attributes,
 }
 
+impl ThingGroupProperties {
+    /// Replaces the description, and replaces the attributes or merges them into the present ones.
+    pub(super) fn change(&mut self, properties: &Self, merge: bool) {
+        let present = match merge {
+            true => std::mem::take(&mut self.attributes),
+            false => Attributes::default(),
+        };
+        self.description.clone_from(&properties.description);
+        self.attributes = present.merged_with(&properties.attributes);
+    }
+}
+
+impl ThingGroup {
+    /// What only groups can have or do that have no query.
+    pub(super) fn check_is_static(&self) -> Result<(), RegistryError> {
+        match self.query {
+            None => Ok(()),
+            Some(_) => Err(RegistryError::InvalidRequest(format!(
+                "thing group {} is dynamic: its query decides which things are in it, and it has \
+                 neither policies nor groups below it; UpdateDynamicThingGroup and \
+                 DeleteDynamicThingGroup change it",
+                self.name
+            ))),
+        }
+    }
+}
+
 impl Registry {
     /// CreateThingGroup. The same group again is a success and changes nothing.
     ///
     /// # Errors
     /// [`RegistryError::ResourceAlreadyExists`] when its parent or properties differ,
     /// [`RegistryError::ResourceNotFound`] for the parent, [`RegistryError::InvalidRequest`] beyond
-    /// `Limits::thing_group_levels`, `thing_group_children`, `thing_group_attributes`.
+    /// `Limits::thing_group_levels`, `thing_group_children`, `thing_group_attributes`, and below a
+    /// dynamic group.
     pub async fn create_thing_group(
         &self,
         name: &ThingGroupName,
         parent: Option<ThingGroupName>,
         properties: ThingGroupProperties,
     ) -> Result<ThingGroup, RegistryError> {
+        self.add_group(self.new_group(name, parent, None, properties)).await
+    }
+
+    pub(super) fn new_group(
+        &self,
+        name: &ThingGroupName,
+        parent: Option<ThingGroupName>,
+        query: Option<String>,
+        properties: ThingGroupProperties,
+    ) -> ThingGroup {
         let attributes = Attributes::default().merged_with(&properties.attributes);
-        let group = ThingGroup {
+        ThingGroup {
             name: name.clone(),
             id: random::uuid(&*self.0.ports.random),
             parent,
+            query,
             properties: ThingGroupProperties { attributes, ..properties },
             version: 1,
             created_at: self.0.ports.clock.wall(),
             policies: BTreeSet::new(),
-        };
+        }
+    }
+
+    /// Writes a new group; the same group again is a success.
+    pub(super) async fn add_group(&self, group: ThingGroup) -> Result<ThingGroup, RegistryError> {
+        let name = &group.name;
         self.check_group(&group)?;
         let key = record::key::<ThingGroup>(name.as_str());
         for _ in 0..ATTEMPTS_MAX {
             if let Some((existing, _)) = self.read::<ThingGroup>(&key).await? {
-                if (&existing.parent, &existing.properties) == (&group.parent, &group.properties) {
+                let is_same = existing.parent == group.parent
+                    && existing.query == group.query
+                    && existing.properties == group.properties;
+                if is_same {
                     return Ok(existing);
                 }
                 return Err(RegistryError::ResourceAlreadyExists {
@@ -137,7 +187,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::ResourceNotFound`], [`RegistryError::VersionConflict`],
-    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_group_attributes`.
+    /// [`RegistryError::InvalidRequest`] beyond `Limits::thing_group_attributes`, and for a dynamic
+    /// group.
     pub async fn update_thing_group(
         &self,
         name: &ThingGroupName,
@@ -146,15 +197,23 @@ impl Registry {
         expected_version: Option<u64>,
     ) -> Result<ThingGroup, RegistryError> {
         let change = |group: &mut ThingGroup| {
+            group.check_is_static()?;
+            group.properties.change(properties, merge);
+            Ok(())
+        };
+        self.change_group(name, expected_version, change).await
+    }
+
+    /// Changes a group that has the version; returns it as it is now.
+    pub(super) async fn change_group(
+        &self,
+        name: &ThingGroupName,
+        expected_version: Option<u64>,
+        change: impl Fn(&mut ThingGroup) -> Result<(), RegistryError>,
+    ) -> Result<ThingGroup, RegistryError> {
+        let change = |group: &mut ThingGroup| {
             check_version(WHAT, name.as_str(), group.version, expected_version)?;
-            let present = match merge {
-                true => std::mem::take(&mut group.properties.attributes),
-                false => Attributes::default(),
-            };
-            group.properties = ThingGroupProperties {
-                description: properties.description.clone(),
-                attributes: present.merged_with(&properties.attributes),
-            };
+            change(group)?;
             group.version += 1;
             self.check_group(group)?;
             Ok(true)
@@ -169,17 +228,28 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::VersionConflict`], [`RegistryError::InvalidRequest`] while there are groups
-    /// below it.
+    /// below it, and for a dynamic group.
     pub async fn delete_thing_group(
         &self,
         name: &ThingGroupName,
         expected_version: Option<u64>,
+    ) -> Result<(), RegistryError> {
+        self.remove_group(name, expected_version, ThingGroup::check_is_static).await
+    }
+
+    /// Removes a group that passes a check.
+    pub(super) async fn remove_group(
+        &self,
+        name: &ThingGroupName,
+        expected_version: Option<u64>,
+        check: fn(&ThingGroup) -> Result<(), RegistryError>,
     ) -> Result<(), RegistryError> {
         let key = record::key::<ThingGroup>(name.as_str());
         for _ in 0..ATTEMPTS_MAX {
             let Some((group, revision)) = self.read::<ThingGroup>(&key).await? else {
                 return Ok(());
             };
+            check(&group)?;
             check_version(WHAT, name.as_str(), group.version, expected_version)?;
             if let Some(child) = self.children(name).await?.first() {
                 return Err(RegistryError::InvalidRequest(format!(
@@ -244,13 +314,14 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::ResourceNotFound`]; [`RegistryError::InvalidRequest`] beyond
-    /// `Limits::groups_per_thing`, and for a second group below the same root.
+    /// `Limits::groups_per_thing`, for a second group below the same root, and for a dynamic group.
     pub async fn add_thing_to_group(
         &self,
         thing: &ThingName,
         group: &ThingGroupName,
     ) -> Result<(), RegistryError> {
         let joined = self.describe_thing_group(group).await?;
+        joined.check_is_static()?;
         let root = self.root(&joined).await?;
         let key = record::key::<Thing>(thing.as_str());
         for _ in 0..ATTEMPTS_MAX {
@@ -292,6 +363,7 @@ impl Registry {
         group: &ThingGroupName,
     ) -> Result<(), RegistryError> {
         let group = self.describe_thing_group(group).await?;
+        group.check_is_static()?;
         self.describe_thing(thing).await?;
         self.leave(thing, &group).await
     }
@@ -323,16 +395,20 @@ impl Registry {
         Ok(page_of(things, page))
     }
 
-    /// ListThingGroupsForThing, ordered by name.
+    /// ListThingGroupsForThing, ordered by name: its static groups, and the dynamic ones that the caller
+    /// knows it to be in.
     ///
     /// # Errors
     /// [`RegistryError::ResourceNotFound`].
     pub async fn list_groups_of_thing(
         &self,
         thing: &ThingName,
+        dynamic: Vec<ThingGroupName>,
         page: PageRequest<'_>,
     ) -> Result<Page<ThingGroupName>, RegistryError> {
-        Ok(page_of(self.describe_thing(thing).await?.groups, page))
+        let mut groups = self.describe_thing(thing).await?.groups;
+        groups.extend(dynamic);
+        Ok(page_of(groups, page))
     }
 
     /// `arn:aws:iot:<region>:<account>:thinggroup/<name>`.
@@ -431,7 +507,9 @@ impl Registry {
     /// Whether there is room for another group below this one.
     async fn check_place(&self, parent: &ThingGroupName) -> Result<(), RegistryError> {
         let limits = &self.0.ports.limits;
-        let levels = self.thing_group_ancestors(&self.describe_thing_group(parent).await?).await?;
+        let above = self.describe_thing_group(parent).await?;
+        above.check_is_static()?;
+        let levels = self.thing_group_ancestors(&above).await?;
         // The new one and its parent are two more.
         if levels.len() + 2 > limits.thing_group_levels as usize {
             return Err(RegistryError::InvalidRequest(format!(
@@ -515,6 +593,8 @@ pub(super) struct ThingGroupRecord {
     created_at_ms: u64,
     #[serde(default)]
     policies: BTreeSet<String>,
+    #[serde(default)]
+    query: Option<String>,
 }
 
 impl Stored for ThingGroup {
@@ -531,6 +611,7 @@ impl Stored for ThingGroup {
             version: self.version,
             created_at_ms: self.created_at.as_millis(),
             policies: self.policies.iter().map(ToString::to_string).collect(),
+            query: self.query.clone(),
         }
     }
 
@@ -540,6 +621,7 @@ impl Stored for ThingGroup {
             name: parse(name)?,
             id: record.id,
             parent: record.parent.as_deref().map(parse).transpose()?,
+            query: record.query,
             properties: ThingGroupProperties {
                 description: record.description,
                 attributes: Attributes::stored(record.attributes),
