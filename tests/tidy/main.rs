@@ -28,6 +28,7 @@ const ORDER: &[&str] = &[
     "shadow",
     "events",
     "quarantine",
+    "fleet",
     "actions",
     "rules",
     "tables",

@@ -97,6 +97,12 @@ impl Events {
         self.enabled.load(Ordering::Relaxed) & bit(class) != 0
     }
 
+    /// A thing joined a dynamic group or left it, because it, or what is known of it, changed.
+    pub fn dynamic_membership_changed(&self, thing: &Thing, group: &ThingGroup, is_in: bool) {
+        let operation = if is_in { Operation::Added } else { Operation::Removed };
+        self.membership(operation, thing, group);
+    }
+
     fn configure(&self, configurations: &EventConfigurations) {
         let enabled = configurations.enabled.iter().fold(0, |bits, class| bits | bit(*class));
         self.enabled.store(enabled, Ordering::Relaxed);
@@ -203,7 +209,7 @@ impl Events {
                 .map(|it| payload::Ancestor { group_arn: self.group_arn(it), group_id: &it.id })
                 .collect(),
             attributes: group.properties.attributes.values(),
-            dynamic_group_mapping_id: None,
+            dynamic_group_mapping_id: group.query.as_ref().map(|_| group.id.as_str()),
         });
     }
 

@@ -5,7 +5,7 @@
 //! [`metrics`], [`logging`]), then what is durable ([`storage`]), who may do and say what (`policy`,
 //! [`payload_schema`], `registry`, `auth`), the protocol (`session`), the distribution (`broker`), its
 //! clients on reserved topics (`shadow`), the registry's changes as messages ([`events`]), who is to be
-//! silent ([`quarantine`]), the rules (`actions`, `rules`), what they keep ([`tables`]), and how devices
+//! silent ([`quarantine`]), what can be searched ([`fleet`]), the rules (`actions`, `rules`), what they keep ([`tables`]), and how devices
 //! get in for the first time ([`provisioning`]). [`adapter`] is the port to whoever answers HTTP
 //! requests.
 //!
@@ -40,6 +40,8 @@ pub mod shadow;
 pub mod events;
 
 pub mod quarantine;
+
+pub mod fleet;
 
 pub mod actions;
 pub mod rules;

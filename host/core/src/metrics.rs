@@ -155,7 +155,13 @@ metrics! {
     certificate_warnings,
     /// Certificates in place of others, made for devices that asked over MQTT.
     certificates_renewed,
+    /// Things that were indexed anew because something about them changed.
+    index_updates,
+    /// Searches and aggregations over the fleet.
+    index_searches,
     gauges:
     /// Certificates in use that end within 30 days, those of CAs and of the host counted.
     certificates_expiring,
+    /// Things that can be searched.
+    indexed_things,
 }

@@ -5,7 +5,7 @@
 //! `request` (what is asked), `document` (merge, delta, metadata, versions), `answer` (what is
 //! told), `record` (what is stored), `handler` (one request: durable, then published),
 //! `worker` (order and concurrency), `forget` (what was deleted long ago), `service` (the way in,
-//! [`Service`]).
+//! [`Service`]), `snapshot` (what is stored, for those who ask nothing).
 //! Not here: who may ask (the session and the REST API check policies first).
 
 mod answer;
@@ -15,6 +15,7 @@ mod handler;
 mod record;
 mod request;
 mod service;
+mod snapshot;
 mod topics;
 mod worker;
 
@@ -22,6 +23,7 @@ mod worker;
 mod tests;
 
 pub use service::Service;
+pub use snapshot::Snapshot;
 pub use topics::ShadowId;
 
 use crate::ids::NameError;

@@ -41,8 +41,9 @@ const QUEUE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 
 /// Changes kept for a watcher that has not read them yet; a slower one is told that it lagged.
 ///
-/// Two full batches; a change is a key, so about 400 KiB, shared by all watchers.
-const WATCH_CHANGES_MAX: usize = 2 * crate::committer::BATCH_WRITES_MAX;
+/// Sixteen full batches: whoever lags looks at everything that is stored. A change is a key, so about
+/// 3 MiB, shared by all watchers, and nothing while they keep up.
+const WATCH_CHANGES_MAX: usize = 16 * crate::committer::BATCH_WRITES_MAX;
 
 /// How a store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

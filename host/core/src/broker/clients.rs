@@ -516,6 +516,11 @@ impl Clients {
         self.entries().live
     }
 
+    /// Whether the client is connected.
+    pub fn is_connected(&self, client_id: &ClientId) -> bool {
+        matches!(self.entries().get(client_id), Some(Entry::Live(_)))
+    }
+
     /// How many sessions wait for their clients.
     pub fn parked(&self) -> usize {
         let entries = self.entries();

@@ -54,7 +54,7 @@ pub(super) enum Of<'a> {
         description: Option<&'a str>,
         root_to_parent_thing_groups: Vec<Ancestor<'a>>,
         attributes: &'a BTreeMap<String, String>,
-        /// Static groups have none.
+        /// Of a dynamic group; static ones have none.
         dynamic_group_mapping_id: Option<&'a str>,
     },
     ThingGroupMembership {
