@@ -55,8 +55,14 @@ exceptions! {
     Forbidden = FORBIDDEN, "ForbiddenException";
     /// The authorization header or query lacks a part.
     IncompleteSignature = BAD_REQUEST, "IncompleteSignatureException";
+    /// The index is off, or has not seen everything yet.
+    IndexNotReady = BAD_REQUEST, "IndexNotReadyException";
     /// A defect of the host, or a record that it cannot read.
     InternalFailure = INTERNAL_SERVER_ERROR, "InternalFailureException";
+    /// The field cannot be aggregated.
+    InvalidAggregation = BAD_REQUEST, "InvalidAggregationException";
+    /// The text is no query.
+    InvalidQuery = BAD_REQUEST, "InvalidQueryException";
     /// Something in the request is wrong; the message says what.
     InvalidRequest = BAD_REQUEST, "InvalidRequestException";
     /// A custom authorizer failed, or answered what it must not.

@@ -7,8 +7,10 @@ pub(crate) mod ca_certificates;
 pub(crate) mod certificate_transfers;
 pub(crate) mod certificates;
 pub(crate) mod domain_configurations;
+pub(crate) mod dynamic_thing_groups;
 pub(crate) mod endpoints;
 pub(crate) mod events;
+pub(crate) mod fleet_indexing;
 pub(crate) mod logging;
 pub(crate) mod policies;
 pub(crate) mod principals;
@@ -47,6 +49,7 @@ impl From<RegistryError> for ApiError {
             E::TransferConflict(_) => Exception::TransferConflict,
             E::TransferAlreadyCompleted(_) => Exception::TransferAlreadyCompleted,
             E::LimitExceeded(_) => Exception::LimitExceeded,
+            E::InvalidQuery(_) => Exception::InvalidQuery,
             E::MalformedPolicy(_) => Exception::MalformedPolicy,
             E::VersionsLimitExceeded(_) => Exception::VersionsLimitExceeded,
             E::NotConfigured(_) => Exception::NotConfigured,

@@ -42,6 +42,7 @@ use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{Authenticator, Credentials, Identity, Refusal};
 use gnomon_core::broker::Broker;
 use gnomon_core::broker::clients::Clients;
+use gnomon_core::fleet::Fleet;
 use gnomon_core::ids::{Account, Principal};
 use gnomon_core::limits::Limits;
 use gnomon_core::metrics::Metrics;
@@ -95,6 +96,8 @@ pub struct Services {
     pub quarantine: Arc<Quarantine>,
     /// The shadows.
     pub shadows: Arc<shadow::Service>,
+    /// What can be searched.
+    pub fleet: Arc<Fleet>,
     /// The topic rules.
     pub rules: rules::Engine,
     /// Tables of readings.

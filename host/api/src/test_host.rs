@@ -16,6 +16,7 @@ use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Delivery, Inbox, Opened, Receiver, Wakes};
 use gnomon_core::events::Events;
+use gnomon_core::fleet::{self, Fleet};
 use gnomon_core::ids::{Account, PolicyName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
@@ -187,6 +188,28 @@ fn tables(folder: &TempDir, limits: &Arc<Limits>, clock: &Arc<ManualClock>) -> A
     Arc::new(tables.expect("the folder is empty and writable"))
 }
 
+/// The registry's events, and its index.
+async fn fleet(
+    store: &Arc<FaultyStore>,
+    registry: &Registry,
+    broker: &Broker,
+    clients: &Clients,
+    clock: &Arc<ManualClock>,
+    random: &Arc<SeededRandom>,
+) -> Arc<Fleet> {
+    let events = Events::start(registry, broker.clone(), clock.clone(), random.clone());
+    let ports = fleet::Ports {
+        storage: store.clone(),
+        registry: registry.clone(),
+        broker: broker.clone(),
+        clients: clients.clone(),
+        events: events.await.expect("the store is in memory"),
+        clock: clock.clone(),
+        metrics: Arc::default(),
+    };
+    Fleet::start(ports).await.expect("the store is in memory")
+}
+
 impl TestHost {
     pub async fn new() -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
@@ -209,9 +232,7 @@ impl TestHost {
             account: Account::default(),
             limits: limits.clone(),
         });
-        Events::start(&registry, broker.clone(), clock.clone(), random.clone())
-            .await
-            .expect("the store is in memory");
+        let fleet = fleet(&store, &registry, &broker, &clients, &clock, &random).await;
         let shadows = shadow::Service::start(
             store.clone(),
             broker.clone(),
@@ -264,6 +285,7 @@ impl TestHost {
             clients: clients.clone(),
             quarantine,
             shadows: Arc::new(shadows),
+            fleet,
             rules: rules.expect("the store is in memory"),
             tables: tables.clone(),
             endpoint: "iot.example".into(),

@@ -1,11 +1,13 @@
-//! Static thing groups: create, describe, update, delete, list; the things in them.
+//! Thing groups: create, update and delete static ones, describe and list all; the things in them.
 
 use crate::Services;
 use crate::call::{Answer, Call, encode_token, epoch_seconds};
 use crate::error::ApiError;
+use crate::iot::fleet_indexing::QUERY_VERSION;
 use crate::iot::tags::{self, TagBody};
 use crate::iot::things::{AttributePayload, thing_name};
 use crate::router::{Handlers, handlers};
+use gnomon_core::fleet::{FleetError, IndexName, IndexStatus};
 use gnomon_core::ids::{ThingGroupName, ThingName};
 use gnomon_core::registry::{Page, Registry, ThingGroupProperties};
 use serde::{Deserialize, Serialize};
@@ -27,14 +29,14 @@ pub(crate) const HANDLERS: Handlers = handlers! {
 /// AWS: `ThingGroupProperties`.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Properties {
+pub(crate) struct Properties {
     thing_group_description: Option<String>,
     attribute_payload: AttributePayload,
 }
 
 impl Properties {
     /// What they say, and whether attributes are to be merged into the present ones.
-    fn parse(self) -> Result<(ThingGroupProperties, bool), ApiError> {
+    pub(crate) fn parse(self) -> Result<(ThingGroupProperties, bool), ApiError> {
         let (attributes, merge) = self.attribute_payload.parse()?;
         let description = self.thing_group_description;
         Ok((ThingGroupProperties { description, attributes }, merge))
@@ -81,6 +83,16 @@ async fn describe(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErr
         version: u64,
         thing_group_properties: PropertiesBody<'a>,
         thing_group_metadata: Metadata<'a>,
+        #[serde(flatten)]
+        dynamic: Option<Dynamic<'a>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Dynamic<'a> {
+        index_name: &'a str,
+        query_string: &'a str,
+        query_version: &'a str,
+        status: &'a str,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -119,6 +131,17 @@ async fn describe(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErr
             root_to_parent_thing_groups: NameAndArn::all(&ancestors, registry),
             creation_date: epoch_seconds(group.created_at),
         },
+        dynamic: group.query.as_deref().map(|query_string| Dynamic {
+            index_name: IndexName::Things.as_str(),
+            query_string,
+            query_version: QUERY_VERSION,
+            // Its members are what a search finds.
+            status: services
+                .fleet
+                .status(IndexName::Things)
+                .unwrap_or(IndexStatus::Building)
+                .as_str(),
+        }),
     })
 }
 
@@ -222,6 +245,19 @@ async fn list_things(services: &Services, call: &Call<'_>) -> Result<Answer, Api
     let page = call.page("maxResults", "nextToken")?;
     let recursive = call.query_as("recursive")?.unwrap_or(false);
     let name = group_name(call)?;
+    let group = services.registry.describe_thing_group(&name).await?;
+    if let Some(query) = &group.query {
+        let found = services.fleet.members(query, page.after, page.limit).await;
+        // AWS has no error of the index here.
+        let found = found.map_err(|error| match error {
+            FleetError::Off(_) | FleetError::Building(_) => {
+                ApiError::invalid_request(error.to_string())
+            }
+            error => error.into(),
+        })?;
+        let items = found.items.iter().map(|name| ThingName::parse(name));
+        return things(&Page { items: items.collect::<Result<_, _>>()?, next: found.next });
+    }
     let found = services.registry.list_things_in_group(&name, recursive, page.request()).await?;
     things(&found)
 }
@@ -229,7 +265,9 @@ async fn list_things(services: &Services, call: &Call<'_>) -> Result<Answer, Api
 async fn list_for_thing(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     let page = call.page("maxResults", "nextToken")?;
     let registry = &services.registry;
-    let found = registry.list_groups_of_thing(&thing_name(call)?, page.request()).await?;
+    let name = thing_name(call)?;
+    let dynamic = services.fleet.groups_of(&name);
+    let found = registry.list_groups_of_thing(&name, dynamic, page.request()).await?;
     groups(&found, registry)
 }
 
@@ -260,11 +298,11 @@ async fn update_for_thing(services: &Services, call: &Call<'_>) -> Result<Answer
 }
 
 /// As tags call it.
-fn resource(name: &ThingGroupName) -> String {
+pub(crate) fn resource(name: &ThingGroupName) -> String {
     format!("thinggroup/{name}")
 }
 
-fn group_name(call: &Call<'_>) -> Result<ThingGroupName, ApiError> {
+pub(crate) fn group_name(call: &Call<'_>) -> Result<ThingGroupName, ApiError> {
     Ok(ThingGroupName::parse(call.label("thingGroupName"))?)
 }
 
