@@ -1,10 +1,9 @@
 //! All wiring: what the host is made of, in the order of its start; it stops in the reverse.
 //!
 //! Start: store, keys, certificates (the host's own), registry, broker, events, shadows, plugins,
-//! provisioning, tables, rules, bulk registration, API, listeners.
-//! Stop: accept nothing more, end connections, pause bulk registration, drain rules, provisioning and
-//! shadows, stop plugins,
-//! close tables, sync the store; each step has its own deadline.
+//! provisioning, tables, rules, clients, fleet index, bulk registration, API, listeners.
+//! Stop: accept nothing more, end connections, pause bulk registration, end the fleet index, drain rules,
+//! provisioning and shadows, stop plugins, close tables, sync the store; each step has its own deadline.
 
 use crate::banner;
 use crate::certificates::OwnCertificates;
@@ -29,6 +28,7 @@ use gnomon_core::broker::log::Recovered;
 use gnomon_core::broker::queue::QueueBounds;
 use gnomon_core::broker::{Broker, Opened, Wakes};
 use gnomon_core::events::Events;
+use gnomon_core::fleet::{self, Fleet};
 use gnomon_core::ids::{Account, PluginName};
 use gnomon_core::limits::Limits;
 use gnomon_core::message::Message;
@@ -77,6 +77,9 @@ const PROVISIONING_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long the lines have that are being registered in bulk: some, and the record of them.
 const REGISTRATIONS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the records of clients that were connected have for their commits.
+const FLEET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long shadow requests have for their commit.
 const SHADOWS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,6 +148,7 @@ struct Parts {
     tables: Arc<SqliteTables>,
     rules: rules::Engine,
     registrations: Arc<Registrations>,
+    fleet: Arc<Fleet>,
     clients: Clients,
     broker: Broker,
     /// The log's committer.
@@ -199,7 +203,8 @@ async fn serve(
 
     let registry = open_registry(world, store, &authority).await?;
     let (broker, log, recovered) = open_broker(world, store)?;
-    Events::start(&registry, broker.clone(), world.clock.clone(), world.random.clone()).await?;
+    let (clock, random) = (world.clock.clone(), world.random.clone());
+    let events = Events::start(&registry, broker.clone(), clock, random).await?;
     let shadows = start_shadows(world, store, &broker);
     let plugins = load_plugins(config, data, world, &broker).await?;
     let provisioner = Provisioner::new(registry.clone(), Arc::new(PluginHooks(plugins.clone())));
@@ -220,6 +225,7 @@ async fn serve(
     };
     let rules = start_rules(world, data, parts, &recovered).await?;
     let clients = restore_clients(world, &broker, &registry, recovered).await?;
+    let fleet = start_fleet(world, store, &registry, &broker, &clients, events).await?;
     let plans = config.listeners()?;
     let newcomers = JustInTime::new(provisioner.clone(), broker.clone(), world.clock.clone());
     let authenticator = authenticator(config, world, &registry, &keys, &plugins)?
@@ -243,6 +249,7 @@ async fn serve(
         clients: clients.clone(),
         quarantine: quarantine.clone(),
         shadows: shadows.clone(),
+        fleet: fleet.clone(),
         rules: rules.clone(),
         tables: tables.clone(),
         endpoint: config.endpoint.host.as_str().into(),
@@ -260,6 +267,7 @@ async fn serve(
         tables,
         rules,
         registrations,
+        fleet,
         clients,
         broker,
         log,
@@ -379,6 +387,27 @@ fn start_shadows(world: &World, store: &Arc<RedbStore>, broker: &Broker) -> Arc<
     ))
 }
 
+/// What can be searched; it follows the store, and who is connected.
+async fn start_fleet(
+    world: &World,
+    store: &Arc<RedbStore>,
+    registry: &Registry,
+    broker: &Broker,
+    clients: &Clients,
+    events: Arc<Events>,
+) -> Result<Arc<Fleet>, StartError> {
+    let ports = fleet::Ports {
+        storage: store.clone(),
+        registry: registry.clone(),
+        broker: broker.clone(),
+        clients: clients.clone(),
+        events,
+        clock: world.clock.clone(),
+        metrics: world.metrics.clone(),
+    };
+    Ok(Fleet::start(ports).await?)
+}
+
 /// Names of the listeners with TLS.
 fn tls_listeners(plans: &[ListenerPlan]) -> Vec<Arc<str>> {
     plans.iter().filter(|plan| plan.tls).map(|plan| plan.name.as_str().into()).collect()
@@ -458,6 +487,9 @@ impl Parts {
         if tokio::time::timeout(REGISTRATIONS_TIMEOUT, self.registrations.shutdown()).await.is_err()
         {
             tracing::warn!("thing registration cut off; it goes on with the next start");
+        }
+        if tokio::time::timeout(FLEET_TIMEOUT, self.fleet.shutdown()).await.is_err() {
+            tracing::warn!("not all is recorded of who was connected; the next start corrects it");
         }
         self.rules.shutdown(RULES_TIMEOUT).await;
         if tokio::time::timeout(PROVISIONING_TIMEOUT, self.provisioning.shutdown()).await.is_err() {

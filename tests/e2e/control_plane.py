@@ -190,6 +190,78 @@ def groups():
     assert client.list_billing_groups()["billingGroups"]
 
 
+def fleet():
+    refused("IndexNotReadyException", client.search_index, queryString="*")
+    refused("ResourceNotFoundException", client.describe_index, indexName="AWS_Things")
+    off = client.get_indexing_configuration()["thingIndexingConfiguration"]
+    assert off["thingIndexingMode"] == "OFF" and off["managedFields"]
+    client.update_indexing_configuration(
+        thingIndexingConfiguration={
+            "thingIndexingMode": "REGISTRY_AND_SHADOW",
+            "thingConnectivityIndexingMode": "STATUS",
+            "customFields": [{"name": "attributes.watts", "type": "Number"}],
+        },
+        thingGroupIndexingConfiguration={"thingGroupIndexingMode": "ON"},
+    )
+    indices = client.list_indices()["indexNames"]
+    assert indices == ["AWS_ThingGroups", "AWS_Things"], indices
+    for index in indices:
+        for _ in range(200):
+            described = client.describe_index(indexName=index)
+            if described["indexStatus"] == "ACTIVE":
+                break
+            time.sleep(0.05)
+        assert described["indexStatus"] == "ACTIVE", described
+    assert described["schema"] == "REGISTRY_AND_SHADOW_AND_CONNECTIVITY_STATUS"
+    found = client.search_index(queryString="attributes.watts:7 AND connectivity.connected:false")
+    assert [thing["thingName"] for thing in found["things"]] == ["L1"], found
+    assert found["things"][0]["connectivity"]["connected"] is False
+    found = client.search_index(indexName="AWS_ThingGroups", queryString="parentGroupNames:site")
+    assert [group["thingGroupName"] for group in found["thingGroups"]] == ["hall"], found
+    refused("InvalidQueryException", client.search_index, queryString="a:(")
+    refused("ResourceNotFoundException", client.search_index, queryString="*", indexName="Mine")
+    watts = {"queryString": "thingTypeName:Lamp", "aggregationField": "attributes.watts"}
+    assert client.get_statistics(**watts)["statistics"]["average"] == 7
+    assert client.get_cardinality(**watts)["cardinality"] == 1
+    assert client.get_percentiles(**watts, percents=[50])["percentiles"][0]["value"] == 7
+    terms = {"termsAggregation": {"maxBuckets": 5}}
+    buckets = client.get_buckets_aggregation(**watts, bucketsAggregationType=terms)
+    assert buckets["totalCount"] == 1 and buckets["buckets"][0]["keyValue"] == "7", buckets
+    refused(
+        "InvalidAggregationException",
+        client.get_statistics,
+        queryString="*",
+        aggregationField="attributes.none",
+    )
+    data = client.get_thing_connectivity_data(thingName="L1", includeSocketInformation=True)
+    assert data["connected"] is False
+    missing = "ResourceNotFoundException"
+    refused(missing, client.get_thing_connectivity_data, thingName="None")
+    group = {"thingGroupName": "watts"}
+    made = client.create_dynamic_thing_group(**group, queryString="attributes.watts:7")
+    assert made["indexName"] == "AWS_Things" and made["queryVersion"] == "2017-09-30", made
+    assert client.list_things_in_thing_group(**group)["things"] == ["L1"]
+    assert client.describe_thing_group(**group)["status"] == "ACTIVE"
+    invalid = "InvalidRequestException"
+    refused(invalid, client.add_thing_to_thing_group, thingName="L2", **group)
+    refused(invalid, client.delete_thing_group, **group)
+    refused("InvalidQueryException", client.create_dynamic_thing_group,
+            thingGroupName="bad", queryString="a:")
+    updated = client.update_dynamic_thing_group(
+        **group, thingGroupProperties={}, queryString="attributes.watts<7"
+    )
+    assert updated["version"] == 2
+    assert client.list_things_in_thing_group(**group)["things"] == []
+    refused("VersionConflictException", client.delete_dynamic_thing_group,
+            **group, expectedVersion=1)
+    client.delete_dynamic_thing_group(**group)
+    client.update_indexing_configuration(
+        thingIndexingConfiguration={"thingIndexingMode": "OFF"},
+        thingGroupIndexingConfiguration={"thingGroupIndexingMode": "OFF"},
+    )
+    assert client.list_indices()["indexNames"] == []
+
+
 def events():
     described = client.describe_event_configurations()
     assert len(described["eventConfigurations"]) == 11
@@ -549,6 +621,7 @@ def bulk():
 parts = (
     things,
     groups,
+    fleet,
     events,
     tags,
     policies,
@@ -565,4 +638,4 @@ parts = (
 for part in parts:
     part()
 # The event that checks them has been heard.
-assert len(called) >= 120, sorted(called)
+assert len(called) >= 133, sorted(called)
