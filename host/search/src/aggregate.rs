@@ -266,8 +266,8 @@ impl Index {
 fn number(value: &Value, field_type: FieldType) -> Option<f64> {
     match (field_type, value) {
         (FieldType::Number, value) => value.number(),
-        (FieldType::Boolean, Value::Text(text)) if **text == *"true" => Some(1.0),
-        (FieldType::Boolean, Value::Text(text)) if **text == *"false" => Some(0.0),
+        (FieldType::Boolean, Value::Text(text)) if text.as_str() == "true" => Some(1.0),
+        (FieldType::Boolean, Value::Text(text)) if text.as_str() == "false" => Some(0.0),
         _ => None,
     }
 }

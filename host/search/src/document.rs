@@ -3,11 +3,11 @@
 //! A field has a source: the registry, connectivity, the classic shadow or one named shadow. One source is
 //! replaced without touching the others.
 
-use crate::value::Value;
+use crate::value::{Given, fold_into};
 use std::collections::BTreeMap;
 
-/// Fields with values; a field with several values is there several times.
-pub(crate) type Fields = Vec<(String, Value)>;
+/// Takes a field and a value of it as it came; a field with several values comes several times.
+pub(crate) type EachField<'a> = dyn FnMut(&str, Given<'_>) + 'a;
 
 /// What the index knows of one thing.
 #[derive(Clone, Debug, Default)]
@@ -23,13 +23,17 @@ pub struct Document {
 }
 
 impl Document {
-    pub(crate) fn fields(&self, name: &str) -> Fields {
-        let mut fields = self.registry.fields(name);
-        fields.extend(self.connectivity.iter().flat_map(Connectivity::fields));
-        fields.extend(self.shadow.iter().flat_map(|shadow| shadow.fields(None)));
-        let named = self.named_shadows.iter();
-        fields.extend(named.flat_map(|(name, shadow)| shadow.fields(Some(name))));
-        fields
+    pub(crate) fn each_field(&self, name: &str, each: &mut EachField<'_>) {
+        self.registry.each_field(name, each);
+        if let Some(connectivity) = &self.connectivity {
+            connectivity.each_field(each);
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.each_field(None, each);
+        }
+        for (name, shadow) in &self.named_shadows {
+            shadow.each_field(Some(name), each);
+        }
     }
 }
 
@@ -49,16 +53,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn fields(&self, name: &str) -> Fields {
-        let mut fields = vec![
-            text("thingName", name),
-            text("thingId", &self.thing_id),
-            ("registry.version".to_owned(), Value::integer(self.version)),
-        ];
-        fields.extend(self.thing_type.iter().map(|value| text("thingTypeName", value)));
-        fields.extend(self.groups.iter().map(|value| text("thingGroupNames", value)));
-        fields.extend(attributes(&self.attributes));
-        fields
+    pub(crate) fn each_field(&self, name: &str, each: &mut EachField<'_>) {
+        each("thingName", Given::Text(name));
+        each("thingId", Given::Text(&self.thing_id));
+        each("registry.version", Given::integer(self.version));
+        self.thing_type.iter().for_each(|value| each("thingTypeName", Given::Text(value)));
+        self.groups.iter().for_each(|value| each("thingGroupNames", Given::Text(value)));
+        each_attribute(&self.attributes, each);
     }
 }
 
@@ -75,13 +76,12 @@ pub struct Connectivity {
 }
 
 impl Connectivity {
-    pub(crate) fn fields(&self) -> Fields {
-        let mut fields = vec![text("connectivity.connected", truth(self.connected))];
-        let since = self.timestamp_ms.map(Value::integer);
-        fields.extend(since.map(|since| ("connectivity.timestamp".to_owned(), since)));
+    pub(crate) fn each_field(&self, each: &mut EachField<'_>) {
+        each("connectivity.connected", truth(self.connected));
+        let since = self.timestamp_ms.iter();
+        since.for_each(|since| each("connectivity.timestamp", Given::integer(*since)));
         let reason = self.disconnect_reason.iter();
-        fields.extend(reason.map(|value| text("connectivity.disconnectReason", value)));
-        fields
+        reason.for_each(|value| each("connectivity.disconnectReason", Given::Text(value)));
     }
 }
 
@@ -104,12 +104,18 @@ pub struct Shadow {
 
 impl Shadow {
     /// Below `shadow`, or below `shadow.name.NAME`.
-    pub(crate) fn fields(&self, name: Option<&str>) -> Fields {
-        let base = shadow_source(name);
-        let mut fields = vec![
-            text(&format!("{base}.hasDelta"), truth(self.has_delta)),
-            (format!("{base}.version"), Value::integer(self.version)),
-        ];
+    pub(crate) fn each_field(&self, name: Option<&str>, each: &mut EachField<'_>) {
+        let mut path = shadow_source(name);
+        let base = path.len();
+        let at = |section: &str, path: &mut String| {
+            path.truncate(base);
+            path.push('.');
+            path.push_str(section);
+        };
+        at("hasDelta", &mut path);
+        each(&path, truth(self.has_delta));
+        at("version", &mut path);
+        each(&path, Given::integer(self.version));
         let sections = [
             ("reported", &self.reported),
             ("desired", &self.desired),
@@ -117,9 +123,9 @@ impl Shadow {
             ("metadata", &self.metadata),
         ];
         for (section, value) in sections {
-            flatten(&mut format!("{base}.{section}"), value, &mut fields);
+            at(section, &mut path);
+            each_leaf(&mut path, value, each);
         }
-        fields
     }
 }
 
@@ -139,16 +145,13 @@ pub struct Group {
 }
 
 impl Group {
-    pub(crate) fn fields(&self, name: &str) -> Fields {
-        let mut fields = vec![
-            text("thingGroupName", name),
-            text("thingGroupId", &self.id),
-            ("version".to_owned(), Value::integer(self.version)),
-        ];
-        fields.extend(self.description.iter().map(|value| text("description", value)));
-        fields.extend(self.parents.iter().map(|value| text("parentGroupNames", value)));
-        fields.extend(attributes(&self.attributes));
-        fields
+    pub(crate) fn each_field(&self, name: &str, each: &mut EachField<'_>) {
+        each("thingGroupName", Given::Text(name));
+        each("thingGroupId", Given::Text(&self.id));
+        each("version", Given::integer(self.version));
+        self.description.iter().for_each(|value| each("description", Given::Text(value)));
+        self.parents.iter().for_each(|value| each("parentGroupNames", Given::Text(value)));
+        each_attribute(&self.attributes, each);
     }
 }
 
@@ -197,40 +200,59 @@ pub(crate) fn canonical(field: &str) -> &str {
     }
 }
 
-fn text(field: &str, value: &str) -> (String, Value) {
-    (field.to_owned(), Value::text(value))
+/// Calls `each` with what the index keeps of a value: the value, folded, and besides, with true, the words
+/// of one that has white space. `folded` is a buffer.
+pub(crate) fn each_term(
+    value: Given<'_>,
+    folded: &mut String,
+    each: &mut dyn FnMut(Given<'_>, bool),
+) {
+    let Given::Text(text) = value else { return each(value, false) };
+    folded.clear();
+    fold_into(text, folded);
+    if folded.contains(char::is_whitespace) {
+        folded.split_whitespace().for_each(|word| each(Given::Text(word), true));
+    }
+    each(Given::Text(folded), false);
 }
 
-fn truth(value: bool) -> &'static str {
-    if value { "true" } else { "false" }
+fn truth(value: bool) -> Given<'static> {
+    Given::Text(if value { "true" } else { "false" })
 }
 
-fn attributes(attributes: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
-    attributes.iter().map(|(name, value)| text(&format!("attributes.{name}"), value))
+fn each_attribute(attributes: &BTreeMap<String, String>, each: &mut EachField<'_>) {
+    let mut path = "attributes.".to_owned();
+    let base = path.len();
+    for (name, value) in attributes {
+        path.truncate(base);
+        path.push_str(name);
+        each(&path, Given::Text(value));
+    }
 }
 
-/// Adds the leaves below `path`. The elements of an array are values of the array's field.
+/// Calls `each` with the leaves below `path`. The elements of an array are values of the array's field.
 ///
 /// As deep as the document: parsers of JSON have a bound, and shadows a smaller one.
-fn flatten(path: &mut String, value: &serde_json::Value, fields: &mut Fields) {
+fn each_leaf(path: &mut String, value: &serde_json::Value, each: &mut EachField<'_>) {
     match value {
         serde_json::Value::Null => {}
-        serde_json::Value::Bool(value) => fields.push(text(path, truth(*value))),
-        serde_json::Value::String(value) => fields.push(text(path, value)),
+        serde_json::Value::Bool(value) => each(path, truth(*value)),
+        serde_json::Value::String(value) => each(path, Given::Text(value)),
         serde_json::Value::Number(number) => {
-            // Zero is added to make a negative zero an ordinary one.
-            let finite = number.as_f64().filter(|number| number.is_finite());
-            fields.extend(finite.map(|number| (path.clone(), Value::Number(number + 0.0))));
+            if let Some(number) = number.as_f64().filter(|number| number.is_finite()) {
+                // Zero is added to make a negative zero an ordinary one.
+                each(path, Given::Number(number + 0.0));
+            }
         }
         serde_json::Value::Array(values) => {
-            values.iter().for_each(|value| flatten(path, value, fields));
+            values.iter().for_each(|value| each_leaf(path, value, each));
         }
         serde_json::Value::Object(members) => {
             let len = path.len();
             for (name, value) in members {
                 path.push('.');
                 path.push_str(name);
-                flatten(path, value, fields);
+                each_leaf(path, value, each);
                 path.truncate(len);
             }
         }

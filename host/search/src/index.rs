@@ -7,10 +7,14 @@
 //! Invariant: a term has a document, a field has a term.
 
 use crate::aggregate::{FieldType, Kind};
-use crate::document::{self, Connectivity, Document, Fields, Group, Registry, Shadow};
+use crate::document::{
+    self, Connectivity, Document, EachField, Group, Registry, Shadow, each_term,
+};
 use crate::set::{Bits, DocId, Postings};
-use crate::sorted::Sorted;
-use crate::value::Value;
+use crate::slab::Slab;
+use crate::sorted::{Position, Sorted};
+use crate::value::{Given, Key, Text, Value};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 pub(crate) type FieldId = u32;
@@ -33,9 +37,17 @@ pub(crate) struct Term {
     pub(crate) is_word: bool,
 }
 
+impl Term {
+    /// The order of all terms: by field, values before words, by their keys.
+    pub(crate) fn cmp(&self, field: FieldId, is_word: bool, key: &Key<'_>) -> Ordering {
+        let list = (self.field, self.is_word).cmp(&(field, is_word));
+        list.then_with(|| self.value.key().cmp(key))
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Text,
     /// In ascending order.
     pub(crate) terms: Box<[TermId]>,
 }
@@ -96,88 +108,131 @@ impl Index {
     /// Adds or replaces all that is known of a thing.
     pub fn upsert(&mut self, name: &str, document: &Document) {
         let id = self.document_or_new(name);
-        self.replace(id, |_| true, document.fields(name));
+        self.replace(id, |_| true, |each| document.each_field(name, each));
     }
 
     /// Adds a thing, or replaces what the registry has of it.
     pub fn set_registry(&mut self, name: &str, registry: &Registry) {
         let id = self.document_or_new(name);
         let is_replaced = |field: &str| document::source_of(field) == document::REGISTRY;
-        self.replace(id, is_replaced, registry.fields(name));
+        self.replace(id, is_replaced, |each| registry.each_field(name, each));
     }
 
     /// Replaces the connectivity of a thing. False when there is no such thing, and nothing happens:
     /// clients need not be things.
     pub fn set_connectivity(&mut self, name: &str, connectivity: &Connectivity) -> bool {
-        self.set_source(name, document::CONNECTIVITY, connectivity.fields())
+        self.set_source(name, document::CONNECTIVITY, |each| connectivity.each_field(each))
     }
 
     /// Replaces a shadow of a thing, the classic one or a named one; `None` when it is deleted. False when
     /// there is no such thing, and nothing happens.
     pub fn set_shadow(&mut self, name: &str, shadow: Option<&str>, state: Option<&Shadow>) -> bool {
-        let fields = state.map(|state| state.fields(shadow)).unwrap_or_default();
-        self.set_source(name, &document::shadow_source(shadow), fields)
+        self.set_source(name, &document::shadow_source(shadow), |each| {
+            if let Some(state) = state {
+                state.each_field(shadow, each);
+            }
+        })
     }
 
     /// Adds or replaces a thing group.
     pub fn set_group(&mut self, name: &str, group: &Group) {
         let id = self.document_or_new(name);
-        self.replace(id, |_| true, group.fields(name));
+        self.replace(id, |_| true, |each| group.each_field(name, each));
     }
 
     /// Removes a document; false when it was not there.
     pub fn remove(&mut self, name: &str) -> bool {
         let Some(id) = self.document(name) else { return false };
-        self.replace(id, |_| true, Fields::new());
-        self.names.remove(|other| *self.documents.get(other).name < *name);
-        self.documents.free(id);
-        self.all.remove(id);
+        self.names.remove(self.position(name));
+        self.remove_unnamed(id);
         true
     }
 
+    /// Removes a document that is not, or no longer, among the names.
+    pub(crate) fn remove_unnamed(&mut self, id: DocId) {
+        self.replace(id, |_| true, |_| {});
+        self.documents.free(id);
+        self.all.remove(id);
+    }
+
+    /// The name of a document.
+    pub(crate) fn name(&self, id: DocId) -> &[u8] {
+        self.documents.get(id).name.as_bytes()
+    }
+
     pub(crate) fn document(&self, name: &str) -> Option<DocId> {
-        let is_before = |id| *self.documents.get(id).name < *name;
-        let found = self.names.iter_from(is_before).next()?;
-        (*self.documents.get(found).name == *name).then_some(found)
+        self.document_at(self.position(name), name)
+    }
+
+    /// Where a name is among the names, or would be.
+    fn position(&self, name: &str) -> Position {
+        self.names.seek(|id| self.name(id) < name.as_bytes())
+    }
+
+    fn document_at(&self, position: Position, name: &str) -> Option<DocId> {
+        self.names.get(position).filter(|id| self.name(*id) == name.as_bytes())
     }
 
     fn document_or_new(&mut self, name: &str) -> DocId {
-        if let Some(id) = self.document(name) {
+        let position = self.position(name);
+        if let Some(id) = self.document_at(position, name) {
             return id;
         }
         let id = self.documents.add(Entry { name: name.into(), terms: Box::default() });
-        self.names.insert(id, |other| *self.documents.get(other).name < *name);
+        self.names.insert(position, id);
         self.all.insert(id);
         id
     }
 
-    fn set_source(&mut self, name: &str, source: &str, fields: Fields) -> bool {
+    fn set_source(
+        &mut self,
+        name: &str,
+        source: &str,
+        fields: impl FnOnce(&mut EachField<'_>),
+    ) -> bool {
         let Some(id) = self.document(name) else { return false };
         self.replace(id, |field| document::source_of(field) == source, fields);
         true
     }
 
-    /// Puts `fields` in place of the document's fields that `is_replaced`; what stays costs nothing.
-    fn replace(&mut self, id: DocId, is_replaced: impl Fn(&str) -> bool, fields: Fields) {
+    /// Puts `fields` in place of the document's fields that `is_replaced`; what stays costs little, what is
+    /// the same again a look at the document's own terms.
+    fn replace(
+        &mut self,
+        id: DocId,
+        is_replaced: impl Fn(&str) -> bool,
+        fields: impl FnOnce(&mut EachField<'_>),
+    ) {
         let before = std::mem::take(&mut self.documents.get_mut(id).terms);
-        let stays = |term: &TermId| {
+        let is_replaced = |term: &TermId| {
             let field = self.terms.get(*term).field;
-            !is_replaced(&self.fields.get(field).name)
+            is_replaced(&self.fields.get(field).name)
         };
-        let mut after: Vec<TermId> = before.iter().copied().filter(stays).collect();
-        for (name, value) in fields {
-            let field = self.field_or_new(&name);
-            if let Value::Text(text) = &value
-                && text.contains(char::is_whitespace)
-            {
-                for word in text.split_whitespace() {
-                    after.push(self.term_or_new(field, Value::Text(word.into()), true));
-                }
-            }
-            after.push(self.term_or_new(field, value, false));
-        }
+        let (mut known, mut after): (Vec<TermId>, Vec<TermId>) =
+            before.iter().partition(|term| is_replaced(term));
+        known.sort_unstable_by(|a, b| {
+            let b = self.terms.get(*b);
+            self.terms.get(*a).cmp(b.field, b.is_word, &b.value.key())
+        });
+        let mut folded = String::new();
+        fields(&mut |name, value| {
+            let field = self.field_or_new(name);
+            each_term(value, &mut folded, &mut |value, is_word| {
+                let key = value.key();
+                let order = |id: &TermId| self.terms.get(*id).cmp(field, is_word, &key);
+                let term = match known.binary_search_by(order) {
+                    Ok(at) => known[at],
+                    Err(_) => self.term_or_new(field, value, is_word),
+                };
+                after.push(term);
+            });
+        });
         after.sort_unstable();
         after.dedup();
+        if *before == *after {
+            self.documents.get_mut(id).terms = before;
+            return;
+        }
         for term in &after {
             if before.binary_search(term).is_err() {
                 self.terms.get_mut(*term).documents.insert(id);
@@ -204,14 +259,14 @@ impl Index {
         let key = value.key();
         // The slot of the freed term may be compared, so its value has to be seen as it was.
         let is_before = |other| other != id && terms.get(other).value.key().cmp(&key).is_lt();
-        list.remove(is_before);
+        list.remove(list.seek(is_before));
         if field.values.is_empty() && field.words.is_empty() {
             let field = self.fields.free(field_id);
             self.field_ids.remove(&field.name);
         }
     }
 
-    fn field_or_new(&mut self, name: &str) -> FieldId {
+    pub(crate) fn field_or_new(&mut self, name: &str) -> FieldId {
         if let Some(id) = self.field_ids.get(name) {
             return *id;
         }
@@ -220,56 +275,18 @@ impl Index {
         id
     }
 
-    fn term_or_new(&mut self, field_id: FieldId, value: Value, is_word: bool) -> TermId {
+    fn term_or_new(&mut self, field_id: FieldId, value: Given<'_>, is_word: bool) -> TermId {
         let field = self.fields.get_mut(field_id);
         let list = if is_word { &mut field.words } else { &mut field.values };
         let key = value.key();
-        let is_before = |other| self.terms.get(other).value.key().cmp(&key).is_lt();
-        if let Some(found) = list.iter_from(is_before).next()
-            && self.terms.get(found).value == value
-        {
+        let at = list.seek(|other| self.terms.get(other).value.key().cmp(&key).is_lt());
+        if let Some(found) = list.get(at).filter(|id| value.is(&self.terms.get(*id).value)) {
             return found;
         }
-        let term = Term { value, documents: Postings::Empty, field: field_id, is_word };
+        let term =
+            Term { value: value.into(), documents: Postings::Empty, field: field_id, is_word };
         let id = self.terms.add(term);
-        let key = self.terms.get(id).value.key();
-        list.insert(id, |other| self.terms.get(other).value.key().cmp(&key).is_lt());
+        list.insert(at, id);
         id
-    }
-}
-
-/// Values at small numbers that stay theirs until they are freed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Slab<T> {
-    items: Vec<T>,
-    free: Vec<u32>,
-}
-
-impl<T: Default> Slab<T> {
-    pub(crate) fn len(&self) -> usize {
-        self.items.len() - self.free.len()
-    }
-
-    pub(crate) fn get(&self, id: u32) -> &T {
-        &self.items[id as usize]
-    }
-
-    fn get_mut(&mut self, id: u32) -> &mut T {
-        &mut self.items[id as usize]
-    }
-
-    fn add(&mut self, item: T) -> u32 {
-        if let Some(id) = self.free.pop() {
-            self.items[id as usize] = item;
-            return id;
-        }
-        let id = u32::try_from(self.items.len()).expect("memory ends before 2^32 items");
-        self.items.push(item);
-        id
-    }
-
-    fn free(&mut self, id: u32) -> T {
-        self.free.push(id);
-        std::mem::take(self.get_mut(id))
     }
 }

@@ -7,23 +7,27 @@
 //! from the registry and the shadows, by name.
 //!
 //! Reading order: `document` (a thing becomes fields with values), `value` (how values compare), `set`
-//! and `sorted` (what the index is made of), `index` (how it changes), `query` (the language), `search`
-//! (which documents match), `aggregate` (figures over them).
+//! and `sorted` (what the index is made of), `index` (how it changes), `builder` (all of it at once), `query`
+//! (the language), `search` (which documents match), `aggregate` (figures over them).
 //!
 //! Source: AWS IoT developer guide, "Fleet indexing", "Query syntax", "Querying for aggregate data".
 
 mod aggregate;
+mod builder;
 mod document;
 mod index;
+mod order;
 mod query;
 mod search;
 mod set;
+mod slab;
 mod sorted;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use aggregate::{Aggregation, AggregationError, Bucket, Buckets, FieldType, Kind, Statistics};
+pub use builder::Builder;
 pub use document::{Connectivity, Document, Group, Registry, Shadow};
 pub use index::Index;
 pub use query::{LENGTH_MAX, NESTING_MAX, Query, QueryError, Reason, TERMS_MAX};

@@ -25,6 +25,7 @@ mod pattern;
 
 use crate::value::{Value, fold, parse_number};
 pub(crate) use pattern::Pattern;
+use std::borrow::Borrow;
 
 /// Longest query in bytes.
 pub const LENGTH_MAX: usize = 1_000;
@@ -163,14 +164,16 @@ impl Test {
         if text.is_empty() {
             text = folded;
         }
-        Self::Words(Words { number: parse_number(&text), text })
+        Self::Words(Words { number: parse_number(text.as_bytes()), text })
     }
 
     /// A range of numbers when all of its bounds are numbers.
     fn range(low: Option<(String, bool)>, high: Option<(String, bool)>) -> Self {
         let number = |bound: &Option<(String, bool)>| match bound {
             None => Some(None),
-            Some((text, inclusive)) => parse_number(text).map(|number| Some((number, *inclusive))),
+            Some((text, inclusive)) => {
+                parse_number(text.as_bytes()).map(|number| Some((number, *inclusive)))
+            }
         };
         if low.is_none() && high.is_none() {
             return Self::Exists;
@@ -188,17 +191,17 @@ impl Test {
         match (self, value) {
             (Self::Exists, _) => true,
             (Self::Words(words), Value::Number(number)) => words.number == Some(*number),
-            (Self::Words(words), Value::Text(text)) => words.are_in(text),
+            (Self::Words(words), Value::Text(text)) => words.are_in(text.as_str()),
             (Self::Pattern(pattern), value) => {
                 let text = value.as_text();
-                pattern.matches(&text)
+                pattern.matches(text.as_bytes())
                     || text.contains(char::is_whitespace)
-                        && text.split_whitespace().any(|word| pattern.matches(word))
+                        && text.split_whitespace().any(|word| pattern.matches(word.as_bytes()))
             }
             (Self::Numbers(range), value) => {
                 value.number().is_some_and(|number| range.contains(&number))
             }
-            (Self::Texts(range), value) => range.contains(&value.as_text().into_owned()),
+            (Self::Texts(range), value) => range.contains(&*value.as_text()),
         }
     }
 }
@@ -222,16 +225,31 @@ impl Words {
     }
 }
 
-impl<T: PartialOrd> Range<T> {
-    pub(crate) fn is_below(&self, value: &T) -> bool {
-        self.low.as_ref().is_some_and(|(low, is_in)| value < low || !is_in && value == low)
+impl<T> Range<T> {
+    pub(crate) fn is_below<Q: PartialOrd + ?Sized>(&self, value: &Q) -> bool
+    where
+        T: Borrow<Q>,
+    {
+        self.low.as_ref().is_some_and(|(low, is_in)| {
+            let low = low.borrow();
+            value < low || !is_in && value == low
+        })
     }
 
-    pub(crate) fn is_above(&self, value: &T) -> bool {
-        self.high.as_ref().is_some_and(|(high, is_in)| value > high || !is_in && value == high)
+    pub(crate) fn is_above<Q: PartialOrd + ?Sized>(&self, value: &Q) -> bool
+    where
+        T: Borrow<Q>,
+    {
+        self.high.as_ref().is_some_and(|(high, is_in)| {
+            let high = high.borrow();
+            value > high || !is_in && value == high
+        })
     }
 
-    fn contains(&self, value: &T) -> bool {
+    pub(crate) fn contains<Q: PartialOrd + ?Sized>(&self, value: &Q) -> bool
+    where
+        T: Borrow<Q>,
+    {
         !self.is_below(value) && !self.is_above(value)
     }
 }

@@ -10,14 +10,19 @@ use crate::query::{Node, Pattern, Query, Range, Test};
 use crate::set::{Bits, DocId};
 use crate::sorted::Sorted;
 use crate::value::{Key, Value, may_be_number};
+use std::hint::black_box;
 use std::ops::Bound;
 use std::ops::ControlFlow::{self, Break, Continue};
 
 /// Documents up to which a result is sorted, instead of walking along all names.
 const SORTED_MAX: usize = 1_000;
 
-/// Terms that are looked at to estimate a part of a query; one with more is as good as everything.
+/// Terms that are looked at to estimate a part of a query; one with more is as good as everything. They
+/// need not match: finding the few of a million that do is no estimate.
 const ESTIMATED_TERMS: usize = 1_000;
+
+/// Terms that are fetched at once.
+const BATCH: usize = 64;
 
 /// What it costs to look at a document, in documents that are added to bits.
 const LOOK_COST: usize = 50;
@@ -53,13 +58,12 @@ impl Index {
     /// much as the first. Changes between two pages show in the later one.
     pub fn search(&self, query: &Query, after: Option<&str>, limit: usize) -> Page {
         let matched = self.matched(query);
-        let name = |id: DocId| &*self.documents.get(id).name;
-        let is_before = |id: DocId| after.is_some_and(|after| name(id) <= after);
+        let is_before = |id: DocId| after.is_some_and(|after| self.name(id) <= after.as_bytes());
         // One more tells whether there is another page.
         let wanted = limit.saturating_add(1);
         let mut found: Vec<DocId> = if matched.count() <= SORTED_MAX {
             let mut found: Vec<DocId> = matched.iter().filter(|id| !is_before(*id)).collect();
-            found.sort_unstable_by_key(|id| name(*id));
+            found.sort_unstable_by_key(|id| self.name(*id));
             found
         } else {
             let behind = self.names.iter_from(is_before);
@@ -67,7 +71,8 @@ impl Index {
         };
         let has_more = found.len() > limit;
         found.truncate(limit);
-        let names: Vec<String> = found.into_iter().map(|id| name(id).to_owned()).collect();
+        let name = |id: DocId| self.documents.get(id).name.as_str().to_owned();
+        let names: Vec<String> = found.into_iter().map(name).collect();
         Page { next: names.last().filter(|_| has_more).cloned(), names }
     }
 
@@ -160,7 +165,7 @@ impl Index {
             }
             Plan::Term(term) => {
                 let mut bits = Bits::default();
-                _ = self.each_value(term, &mut |id| {
+                _ = self.each_value(term, usize::MAX, &mut |id| {
                     self.terms.get(id).documents.add_to(&mut bits);
                     Continue(())
                 });
@@ -198,7 +203,7 @@ impl Index {
             Plan::Not(plan) => all.saturating_sub(self.estimate(plan)),
             Plan::Term(term) => {
                 let (mut documents, mut terms) = (0, 0);
-                let counted = self.each_value(term, &mut |id| {
+                let counted = self.each_value(term, ESTIMATED_TERMS, &mut |id| {
                     documents += self.terms.get(id).documents.len();
                     terms += 1;
                     if terms > ESTIMATED_TERMS { Break(()) } else { Continue(()) }
@@ -209,22 +214,24 @@ impl Index {
     }
 
     /// The terms of the index that a term of a query matches; of several words, those with the first.
+    /// Breaks off when more than `tests_max` values would have to be tested one by one.
     fn each_value(
         &self,
         planned: &PlannedTerm<'_>,
+        mut tests_max: usize,
         each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for field in &planned.fields {
             let field = self.fields.get(*field);
             match planned.test {
-                Test::Exists => field.values.iter().try_for_each(&mut *each)?,
+                Test::Exists => self.walk(field.values.pieces(), &mut *each)?,
                 Test::Words(words) => {
                     let text = words.text.as_str();
                     let found = [
                         self.find(&field.values, Key::of_text(text)),
-                        words.number.and_then(|_| {
-                            self.find(&field.values, Key { number: words.number, text: "" })
-                        }),
+                        words
+                            .number
+                            .and_then(|number| self.find(&field.values, Key::of_number(number))),
                         text.split_whitespace()
                             .next()
                             .and_then(|word| self.find(&field.words, Key::of_text(word))),
@@ -232,11 +239,11 @@ impl Index {
                     found.into_iter().flatten().try_for_each(&mut *each)?;
                 }
                 Test::Pattern(pattern) => {
-                    self.each_match(&field.values, pattern, each)?;
-                    self.each_match(&field.words, pattern, each)?;
+                    self.each_match(&field.values, pattern, &mut tests_max, each)?;
+                    self.each_match(&field.words, pattern, &mut tests_max, each)?;
                 }
                 Test::Numbers(range) => self.each_number(field, range, each)?,
-                Test::Texts(range) => self.each_text(field, range, planned.test, each)?,
+                Test::Texts(range) => self.each_text(field, range, &mut tests_max, each)?,
             }
         }
         Continue(())
@@ -244,7 +251,7 @@ impl Index {
 
     fn find(&self, list: &Sorted, key: Key<'_>) -> Option<TermId> {
         let compare = |id| self.terms.get(id).value.key().cmp(&key);
-        list.iter_from(|id| compare(id).is_lt()).next().filter(|id| compare(*id).is_eq())
+        list.get(list.seek(|id| compare(id).is_lt())).filter(|id| compare(*id).is_eq())
     }
 
     fn each_number(
@@ -256,61 +263,85 @@ impl Index {
         let number = |id| self.terms.get(id).value.number();
         let is_before = |id| number(id).is_some_and(|number| range.is_below(&number));
         let is_not_behind = |id| number(id).is_some_and(|number| !range.is_above(&number));
-        field.values.range(is_before, is_not_behind).try_for_each(each)
+        self.walk(field.values.range(is_before, is_not_behind), each)
     }
 
     fn each_text(
         &self,
         field: &Field,
         range: &Range<String>,
-        test: &Test,
+        tests_max: &mut usize,
         each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let value = |id| &self.terms.get(id).value;
         let low = range.low.as_ref().map_or("", |(low, _)| low);
-        self.each_numeric(&field.values, low, &|value| test.matches(value), each)?;
+        self.walk(self.numeric(&field.values, low), |id| {
+            let is_in = range.contains(&*value(id).as_text());
+            tested(tests_max, id, is_in, each)
+        })?;
         let is_numeric = |id| value(id).number().is_some();
-        let text = |id| value(id).as_text().into_owned();
-        let is_before = |id| is_numeric(id) || range.is_below(&text(id));
-        let is_not_behind = |id| is_numeric(id) || !range.is_above(&text(id));
-        field.values.range(is_before, is_not_behind).try_for_each(each)
+        let is_before = |id| is_numeric(id) || range.is_below(&*value(id).as_text());
+        let is_not_behind = |id| is_numeric(id) || !range.is_above(&*value(id).as_text());
+        self.walk(field.values.range(is_before, is_not_behind), each)
     }
 
     fn each_match(
         &self,
         list: &Sorted,
         pattern: &Pattern,
+        tests_max: &mut usize,
         each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let value = |id| &self.terms.get(id).value;
-        let matches = |value: &Value| pattern.matches(&value.as_text());
         let prefix = pattern.prefix.as_str();
-        self.each_numeric(list, prefix, &matches, each)?;
-        let from = Key { number: None, text: prefix };
+        let mut buffer = Vec::new();
+        let mut test = |id| {
+            let matches = pattern.matches(value(id).bytes(&mut buffer));
+            tested(tests_max, id, matches, each)
+        };
+        self.walk(self.numeric(list, prefix), &mut test)?;
+        let from = Key { number: None, text: prefix.as_bytes() };
         let is_before = |id| value(id).key().cmp(&from).is_lt();
-        let is_not_behind = |id| is_before(id) || value(id).as_text().starts_with(prefix);
-        let mut found = list.range(is_before, is_not_behind);
-        if pattern.is_prefix() {
-            found.try_for_each(each)
-        } else {
-            found.filter(|id| matches(value(*id))).try_for_each(each)
-        }
+        let has_prefix = |value: &Value| match value {
+            Value::Text(text) => text.as_bytes().starts_with(prefix.as_bytes()),
+            Value::Number(_) => false,
+        };
+        let is_not_behind = |id| is_before(id) || has_prefix(value(id));
+        let found = list.range(is_before, is_not_behind);
+        if pattern.is_prefix() { self.walk(found, each) } else { self.walk(found, test) }
     }
 
-    /// The numeric values that pass a test of their text. They are not in the order of their text: all are
-    /// tried, if the text of one can be `low` or more at all.
-    fn each_numeric(
+    /// Calls `each` with terms, each of which may be a cache miss: a few are fetched at once before the
+    /// first is looked at, so that the misses do not wait for each other.
+    pub(crate) fn walk<'a>(
         &self,
-        list: &Sorted,
-        low: &str,
-        test: &dyn Fn(&Value) -> bool,
-        each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
+        pieces: impl Iterator<Item = &'a [TermId]>,
+        mut each: impl FnMut(TermId) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        if !may_be_number(low) {
-            return Continue(());
+        for batch in pieces.flat_map(|piece| piece.chunks(BATCH)) {
+            let fetched = batch.iter().map(|id| self.terms.get(*id).documents.is_one());
+            black_box(fetched.fold(0, |sum, is_one| sum + usize::from(is_one)));
+            batch.iter().try_for_each(|id| each(*id))?;
         }
-        let value = |id| &self.terms.get(id).value;
-        let numeric = list.iter().take_while(|id| value(*id).number().is_some());
-        numeric.filter(|id| test(value(*id))).try_for_each(each)
+        Continue(())
     }
+
+    /// The numeric values, if the text of one can be `low` or more at all. They are not in the order of
+    /// their text: whoever asks about that tests all of them.
+    fn numeric<'a>(&'a self, list: &'a Sorted, low: &str) -> impl Iterator<Item = &'a [TermId]> {
+        let is_wanted = may_be_number(low);
+        list.range(|_| false, move |id| is_wanted && self.terms.get(id).value.number().is_some())
+    }
+}
+
+/// Goes on with a value that passed its test, and breaks off when there were too many tests.
+fn tested(
+    tests_max: &mut usize,
+    id: TermId,
+    passed: bool,
+    each: &mut dyn FnMut(TermId) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let Some(left) = tests_max.checked_sub(1) else { return Break(()) };
+    *tests_max = left;
+    if passed { each(id) } else { Continue(()) }
 }

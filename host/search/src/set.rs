@@ -128,6 +128,10 @@ impl Postings {
         }
     }
 
+    pub(crate) fn is_one(&self) -> bool {
+        matches!(self, Self::One(_))
+    }
+
     pub(crate) fn insert(&mut self, id: DocId) {
         match self {
             Self::Empty => *self = Self::One(id),
@@ -136,11 +140,15 @@ impl Postings {
                 *self = Self::Sparse(Box::new(vec![id.min(*only), id.max(*only)]));
             }
             Self::Sparse(ids) => {
-                let Err(at) = ids.binary_search(&id) else { return };
-                ids.insert(at, id);
+                if ids.last().is_some_and(|last| *last < id) {
+                    ids.push(id);
+                } else {
+                    let Err(at) = ids.binary_search(&id) else { return };
+                    ids.insert(at, id);
+                }
                 let highest = ids.last().map_or(0, |id| *id as usize);
                 if ids.len() >= DENSE_MIN && ids.len() * 32 > highest {
-                    let mut bits = Bits::default();
+                    let mut bits = Bits { words: vec![0; highest / 64 + 1] };
                     ids.iter().for_each(|id| _ = bits.insert(*id));
                     *self = Self::Dense(Box::new(Dense { bits, len: ids.len() }));
                 }

@@ -12,13 +12,23 @@ pub(crate) enum Piece {
     Any,
 }
 
+/// One step along the bytes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Byte(u8),
+    /// A character, however many bytes it has.
+    One,
+}
+
 /// Begins with a character, and has a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
     /// What stands in front of the first wildcard, folded.
     pub(crate) prefix: String,
-    /// From the first wildcard to the last.
-    rest: Vec<Piece>,
+    /// From the first wildcard to the last, folded and cut at each `*`.
+    parts: Vec<Vec<Step>>,
+    /// The bytes in `parts`: tried next, in a loop whose branches can be foreseen.
+    needed: u64,
     /// What stands behind the last wildcard, folded: tried first, since most values fail there.
     suffix: String,
 }
@@ -28,58 +38,107 @@ impl Pattern {
         let is_wildcard = |piece: &Piece| !matches!(piece, Piece::Char(_));
         let first = pieces.iter().position(is_wildcard).unwrap_or(pieces.len());
         let behind = pieces.iter().rposition(is_wildcard).map_or(pieces.len(), |last| last + 1);
-        let folded = |piece: &Piece| match piece {
-            Piece::Char(c) => c.to_lowercase().map(Piece::Char).collect(),
-            piece => vec![*piece],
+        let steps = |piece: &Piece| match piece {
+            Piece::Char(c) => {
+                let folded: String = c.to_lowercase().collect();
+                folded.bytes().map(Step::Byte).collect()
+            }
+            _ => vec![Step::One],
         };
+        let parts = pieces[first..behind].split(|piece| *piece == Piece::Any);
+        let parts: Vec<Vec<Step>> =
+            parts.map(|part| part.iter().flat_map(steps).collect()).collect();
+        let bytes = parts.iter().flatten().filter_map(|step| match step {
+            Step::Byte(byte) => Some(*byte),
+            Step::One => None,
+        });
         Self {
             prefix: fold(&text_of(&pieces[..first])),
-            rest: pieces[first..behind].iter().flat_map(folded).collect(),
+            needed: set_of(bytes),
+            parts,
             suffix: fold(&text_of(&pieces[behind..])),
         }
     }
 
     /// True when every text with the prefix matches.
     pub(crate) fn is_prefix(&self) -> bool {
-        self.suffix.is_empty() && self.rest == [Piece::Any]
+        self.suffix.is_empty() && self.parts == [[], []]
     }
 
-    /// Only the last `*` is ever tried again: at most as many steps as pattern times text is long.
-    pub(crate) fn matches(&self, text: &str) -> bool {
-        let inner = text.strip_prefix(self.prefix.as_str());
-        let inner = inner.and_then(|text| text.strip_suffix(self.suffix.as_str()));
-        let Some(mut text) = inner else { return false };
-        let mut pieces = self.rest.as_slice();
-        // Where to go on when the rest fails: behind the last star, and one character further.
-        let mut retry: Option<(&[Piece], &str)> = None;
-        loop {
-            let mut chars = text.chars();
-            match (pieces.split_first(), chars.next()) {
-                (Some((Piece::Any, [])), _) | (None, None) => return true,
-                (Some((Piece::Any, behind)), _) => {
-                    pieces = behind;
-                    retry = Some((behind, text));
-                    continue;
-                }
-                (Some((Piece::One, behind)), Some(_)) => {
-                    (pieces, text) = (behind, chars.as_str());
-                    continue;
-                }
-                (Some((Piece::Char(wanted), behind)), Some(found)) if *wanted == found => {
-                    (pieces, text) = (behind, chars.as_str());
-                    continue;
-                }
-                _ => {}
-            }
-            let Some((behind, from)) = retry else { return false };
-            let mut chars = from.chars();
-            if chars.next().is_none() {
-                return false;
-            }
-            retry = Some((behind, chars.as_str()));
-            (pieces, text) = (behind, chars.as_str());
+    /// Whether a folded text matches; it is UTF-8.
+    ///
+    /// The first part and the last stand at the ends, each other one where it fits first: at most as many
+    /// steps as pattern times text is long. A `*` may end within a character: no byte of the pattern fits
+    /// there, and `?` takes what is left of it.
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
+        let inner = text.strip_prefix(self.prefix.as_bytes());
+        let inner = inner.and_then(|text| text.strip_suffix(self.suffix.as_bytes()));
+        let (Some(inner), [first, rest @ ..]) = (inner, self.parts.as_slice()) else {
+            return false;
+        };
+        if self.needed & !set_of(inner.iter().copied()) != 0 {
+            return false;
         }
+        let Some(mut inner) = behind(first, inner) else { return false };
+        let [middle @ .., last] = rest else { return inner.is_empty() };
+        for part in middle {
+            let Some(rest) = behind_first(part, inner) else { return false };
+            inner = rest;
+        }
+        is_end(last, inner)
     }
+}
+
+/// A set that has at least these bytes; folded letters, and digits, each have a place of their own.
+fn set_of(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0, |set, byte| set | 1 << (byte & 31 | byte >> 1 & 32))
+}
+
+/// What is left of a text behind a part that it begins with.
+fn behind<'t>(part: &[Step], mut text: &'t [u8]) -> Option<&'t [u8]> {
+    for step in part {
+        let (found, rest) = text.split_first()?;
+        text = match step {
+            Step::Byte(wanted) if wanted == found => rest,
+            Step::Byte(_) => return None,
+            Step::One => &rest[rest.iter().take_while(|byte| is_inside(**byte)).count()..],
+        };
+    }
+    Some(text)
+}
+
+/// What is left of a text behind the first place that has the part.
+fn behind_first<'t>(part: &[Step], mut text: &'t [u8]) -> Option<&'t [u8]> {
+    loop {
+        if let Some(Step::Byte(wanted)) = part.first() {
+            text = &text[text.iter().position(|byte| byte == wanted)?..];
+        }
+        if let Some(rest) = behind(part, text) {
+            return Some(rest);
+        }
+        text = text.split_first()?.1;
+    }
+}
+
+/// True when a text ends with the part.
+fn is_end(part: &[Step], mut text: &[u8]) -> bool {
+    for step in part.iter().rev() {
+        let Some((found, rest)) = text.split_last() else { return false };
+        text = match step {
+            Step::Byte(wanted) if wanted == found => rest,
+            Step::Byte(_) => return false,
+            Step::One => {
+                let lead = text.iter().rposition(|byte| !is_inside(*byte));
+                &text[..lead.unwrap_or(0)]
+            }
+        };
+    }
+    true
+}
+
+/// True for the second and later bytes of a character.
+fn is_inside(byte: u8) -> bool {
+    byte & 0b1100_0000 == 0b1000_0000
 }
 
 /// The characters, without wildcards.
@@ -112,8 +171,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_matcher_agrees_with_the_definition(
-            wild in "[abé*?]{0,10}",
-            text in "[abé]{0,10}",
+            // Characters of one to four bytes, three of which share bytes.
+            wild in "[abé©€𝄞*?]{0,10}",
+            text in "[abé©€𝄞]{0,10}",
         ) {
             let piece = |c| match c {
                 '*' => Piece::Any,
@@ -122,7 +182,7 @@ mod tests {
             };
             let pieces: Vec<Piece> = wild.chars().map(piece).collect();
             let expected = model(&pieces, &text.chars().collect::<Vec<_>>());
-            prop_assert_eq!(Pattern::new(&pieces).matches(&text), expected);
+            prop_assert_eq!(Pattern::new(&pieces).matches(text.as_bytes()), expected);
         }
     }
 }

@@ -1,9 +1,11 @@
-//! The index against a naive reading of the same documents, over random changes and queries.
+//! The index against a naive reading of the same documents, over random changes and queries; an index
+//! built at once against the one that grew.
 
 use crate::document::{canonical, is_searched_without_field};
 use crate::query::{Node, Query};
-use crate::value::Value;
-use crate::{Connectivity, Document, Index, Kind, Registry, Shadow};
+use crate::set::Bits;
+use crate::value::{Given, Value, fold};
+use crate::{Builder, Connectivity, Document, FieldType, Group, Index, Kind, Registry, Shadow};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -126,7 +128,13 @@ impl Random {
 
     fn test(&mut self) -> String {
         match self.below(6) {
-            0 => format!(":{}", self.of(&["*", "a*", "1*", "r*d", "?x", "f?x", "0*", "t*"])),
+            0 => format!(
+                ":{}",
+                self.of(&[
+                    "*", "a*", "a?*", "1*", "1?", "-*1", "r*d", "r*f*x", "?x", "f?x", "é*", "σ?",
+                    "0*7", "t*", "t*e", "dev-*1",
+                ])
+            ),
             1 => format!("{}{}", self.of(&[">", "<", ">=", "<="]), self.word()),
             2 => {
                 let (low, high) = (self.of(&["[", "{"]), self.of(&["]", "}"]));
@@ -145,6 +153,18 @@ impl Random {
             value
         }
     }
+}
+
+fn fields(name: &str, document: &Document) -> Vec<(String, Value)> {
+    let mut fields = Vec::new();
+    document.each_field(name, &mut |field, value| {
+        let value = match value {
+            Given::Text(text) => Value::Text(fold(text).as_str().into()),
+            value => value.into(),
+        };
+        fields.push((field.to_owned(), value));
+    });
+    fields
 }
 
 /// The language, field by field and value by value.
@@ -219,7 +239,7 @@ fn compare(random: &mut Random, index: &Index, model: &BTreeMap<String, Document
     let text = random.query(2);
     let Ok(query) = Query::parse(&text) else { return false };
     let matching =
-        |(name, document): &(&String, &Document)| holds(&query.root, &document.fields(name));
+        |(name, document): &(&String, &Document)| holds(&query.root, &fields(name, document));
     let expected: Vec<&String> = model.iter().filter(matching).map(|(name, _)| name).collect();
     let limit = 1 + random.below(40);
     let mut found = Vec::new();
@@ -240,6 +260,135 @@ fn compare(random: &mut Random, index: &Index, model: &BTreeMap<String, Document
     !expected.is_empty() && expected.len() < model.len()
 }
 
+/// The same documents at once, in any order, some of them twice.
+fn built(random: &mut Random, model: &BTreeMap<String, Document>) -> Index {
+    let mut builder = Builder::new(Kind::Things, custom_fields());
+    let mut documents: Vec<(&String, &Document)> = model.iter().collect();
+    for at in 1..documents.len() {
+        documents.swap(at, random.below(at + 1));
+    }
+    for (name, _) in documents.iter().step_by(5) {
+        let registry = random.registry();
+        builder.add(name, &Document { registry, ..Document::default() });
+    }
+    documents.into_iter().for_each(|(name, document)| builder.add(name, document));
+    builder.build()
+}
+
+fn custom_fields() -> [(String, FieldType); 3] {
+    [
+        ("attributes.x".to_owned(), FieldType::Number),
+        ("attributes.y".to_owned(), FieldType::String),
+        ("shadow.reported.n".to_owned(), FieldType::Number),
+    ]
+}
+
+/// Lists are in order and without gaps, and terms and documents know of each other.
+fn check_structure(index: &Index) {
+    let mut listed = 0;
+    for id in index.field_ids.values() {
+        let field = index.fields.get(*id);
+        for (list, is_word) in [(&field.values, false), (&field.words, true)] {
+            let ids: Vec<u32> = list.iter().collect();
+            let key = |id: &u32| index.terms.get(*id).value.key();
+            assert!(ids.is_sorted_by(|a, b| key(a).cmp(&key(b)).is_lt()), "{}", field.name);
+            assert!(ids.iter().map(|id| index.terms.get(*id)).all(|term| {
+                term.field == *id && term.is_word == is_word && term.documents.len() > 0
+            }));
+            listed += ids.len();
+        }
+    }
+    assert_eq!((listed, index.field_ids.len()), (index.terms.len(), index.fields.len()));
+    let names: Vec<u32> = index.names.iter().collect();
+    assert!(names.is_sorted_by(|a, b| index.name(*a) < index.name(*b)));
+    assert_eq!((names.len(), index.all.count()), (index.len(), index.len()));
+    let mut pairs = 0;
+    for id in names {
+        assert!(index.all.contains(id));
+        let terms = &index.documents.get(id).terms;
+        assert!(terms.is_sorted_by(|a, b| a < b));
+        for term in terms {
+            let mut documents = Bits::default();
+            index.terms.get(*term).documents.add_to(&mut documents);
+            assert!(documents.contains(id));
+        }
+        pairs += terms.len();
+    }
+    let lists = index.field_ids.values().map(|id| index.fields.get(*id));
+    let terms = lists.flat_map(|field| field.values.iter().chain(field.words.iter()));
+    assert_eq!(terms.map(|id| index.terms.get(id).documents.len()).sum::<usize>(), pairs);
+}
+
+/// Both give the same figures.
+fn compare_figures(random: &mut Random, a: &Index, b: &Index) {
+    let Ok(query) = Query::parse(&random.query(1)) else { return };
+    for field in
+        ["attributes.x", "attributes.y", "shadow.reported.n", "thingName", "thingGroupNames"]
+    {
+        assert_eq!(a.statistics(&query, field), b.statistics(&query, field), "{field}");
+        assert_eq!(a.buckets(&query, field, 50), b.buckets(&query, field, 50), "{field}");
+        assert_eq!(a.cardinality(&query, field), b.cardinality(&query, field), "{field}");
+    }
+}
+
+#[test]
+fn an_index_built_at_once_is_like_one_that_grew_and_can_be_changed() {
+    let mut telling = 0;
+    for (seed, names, changes) in [(4, 4, 100), (5, 30, 300), (6, 500, 2_500)] {
+        let mut random = Random(seed);
+        let mut grown = Index::new(Kind::Things, custom_fields());
+        let mut model = BTreeMap::new();
+        for _ in 0..4 {
+            (0..changes).for_each(|_| change(&mut random, &mut grown, &mut model, names));
+            let mut index = built(&mut random, &model);
+            check_structure(&grown);
+            check_structure(&index);
+            assert_eq!((grown.len(), grown.terms.len()), (index.len(), index.terms.len()));
+            for _ in 0..50 {
+                telling += usize::from(compare(&mut random, &index, &model));
+                compare_figures(&mut random, &grown, &index);
+            }
+            (0..changes).for_each(|_| change(&mut random, &mut index, &mut model, names));
+            check_structure(&index);
+            for _ in 0..50 {
+                telling += usize::from(compare(&mut random, &index, &model));
+            }
+            grown = index;
+        }
+        for name in model.keys() {
+            assert!(grown.remove(name));
+        }
+        assert_eq!((grown.terms.len(), grown.fields.len(), grown.all.count()), (0, 0, 0));
+    }
+    assert!(telling > 300, "only {telling} queries matched some and not all");
+}
+
+#[test]
+fn groups_and_nothing_at_all_are_built_too() {
+    let mut builder = Builder::new(Kind::ThingGroups, []);
+    let group = |description: &str| Group {
+        description: Some(description.to_owned()),
+        version: 2,
+        ..Group::default()
+    };
+    builder.add_group("b", &group("Red Hall"));
+    builder.add_group("a", &group("blue hall"));
+    builder.add_group("b", &group("green hall"));
+    let mut index = builder.build();
+    check_structure(&index);
+    let found = |index: &Index, text: &str| {
+        index.search(&Query::parse(text).unwrap(), None, 9).names.join(" ")
+    };
+    assert_eq!(found(&index, "description:hall AND version:2"), "a b");
+    assert_eq!(found(&index, "description:red"), "");
+    index.set_group("c", &group("red"));
+    assert_eq!(found(&index, "NOT description:(blue OR green)"), "c");
+    let mut empty = Builder::new(Kind::Things, []).build();
+    check_structure(&empty);
+    empty.set_registry("t", &Registry::default());
+    assert_eq!(found(&empty, "*"), "t");
+}
+
 #[test]
 fn the_index_agrees_with_a_naive_reading() {
     let mut telling = 0;
@@ -254,6 +403,7 @@ fn the_index_agrees_with_a_naive_reading() {
                 telling += usize::from(compare(&mut random, &index, &model));
             }
         }
+        check_structure(&index);
         for _ in 0..300 {
             telling += usize::from(compare(&mut random, &index, &model));
         }
