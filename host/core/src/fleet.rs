@@ -93,8 +93,8 @@ pub enum FleetError {
     /// The store failed; a retry may help.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The search did not end: it panicked, or the host ends.
-    #[error("the search did not end: {0}")]
+    /// A search, or the building of the index, did not end: it panicked, or the host ends.
+    #[error("it did not end: {0}")]
     Cut(String),
 }
 
@@ -314,7 +314,7 @@ impl Fleet {
 
     /// How far an index is; `None` when it is off.
     pub fn status(&self, name: IndexName) -> Option<IndexStatus> {
-        self.shared.read(name).as_ref().map(|indexed| indexed.status)
+        self.shared.status(name)
     }
 
     /// The first `limit` names that match and come after `after`.
@@ -520,6 +520,10 @@ impl Shared {
         if !(is_same && is_same_too) {
             self.changes.look_at_everything();
         }
+    }
+
+    fn status(&self, name: IndexName) -> Option<IndexStatus> {
+        self.read(name).as_ref().map(|indexed| indexed.status)
     }
 
     fn read(&self, name: IndexName) -> RwLockReadGuard<'_, Option<Indexed>> {

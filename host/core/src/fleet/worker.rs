@@ -8,10 +8,10 @@ use super::changes::{BATCH, Changes, Task};
 use super::{DynamicGroup, FleetError, IndexName, IndexStatus, Shared};
 use crate::ids::{ThingGroupName, ThingName};
 use crate::registry::{
-    IndexingConfiguration, PageRequest, RegistryError, Thing, ThingFilter, ThingGroup,
+    CustomFields, IndexingConfiguration, PageRequest, RegistryError, Thing, ThingFilter, ThingGroup,
 };
 use futures_util::StreamExt;
-use gnomon_search::{Document, Query};
+use gnomon_search::{Builder, Document, Kind, Query};
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -148,6 +148,9 @@ impl Worker {
             return Ok(());
         }
         let sources = &self.shared.sources;
+        // The first time everything is collected and put in order at once.
+        let is_first = self.shared.status(IndexName::Things) == Some(IndexStatus::Building);
+        let mut builder = is_first.then(|| Builder::new(Kind::Things, CustomFields::new()));
         let mut after: Option<String> = None;
         loop {
             let page = PageRequest { limit: PAGE, after: after.as_deref() };
@@ -157,7 +160,14 @@ impl Worker {
                 let document = sources.document(&thing, indexing).await?;
                 read.push((thing.name.clone(), Some((thing, document))));
             }
-            self.put(&read);
+            match &mut builder {
+                Some(builder) => {
+                    for (name, it) in &read {
+                        it.iter().for_each(|(_, document)| builder.add(name.as_str(), document));
+                    }
+                }
+                None => self.put(&read),
+            }
             // Reading does not wait for anything by itself.
             tokio::task::yield_now().await;
             if self.changes().is_everything_to_do() {
@@ -168,11 +178,28 @@ impl Worker {
                 None => break,
             }
         }
-        self.remove_others(IndexName::Things).await
+        match builder {
+            Some(builder) => self.begin_with(builder).await,
+            None => self.remove_others(IndexName::Things).await,
+        }
     }
 
-    /// Takes from an index what is not stored any more. One that is built for the first time has only
-    /// what was there a moment ago; who left since then is in the list of changes.
+    /// The index of things begins with what was collected; what changed meanwhile is in the list of
+    /// changes.
+    async fn begin_with(&self, builder: Builder) -> Result<(), FleetError> {
+        // Takes a second for a million things.
+        let built = tokio::task::spawn_blocking(|| builder.build()).await;
+        let mut index = built.map_err(|error| FleetError::Cut(error.to_string()))?;
+        // Of now: they may have changed too.
+        index.set_custom_fields(self.shared.configuration().things.custom_fields.clone());
+        self.shared.metrics.indexed_things.set(index.len() as u64);
+        if let Some(indexed) = &mut *self.shared.write(IndexName::Things) {
+            indexed.index = index;
+        }
+        Ok(())
+    }
+
+    /// Takes from an index what is not stored any more.
     async fn remove_others(&self, name: IndexName) -> Result<(), FleetError> {
         let all = Query::parse("*").expect("this is the query for everything");
         let mut after: Option<String> = None;
