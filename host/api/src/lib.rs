@@ -222,6 +222,7 @@ struct Received {
     listener: Arc<str>,
     peer: SocketAddr,
     client_certificate: Option<Bytes>,
+    server_name: Option<Arc<str>>,
     parts: Arc<Parts>,
     body: Bytes,
 }
@@ -234,7 +235,7 @@ impl Received {
             peer: self.peer,
             listener: self.listener.clone(),
             anonymous_policy: None,
-            server_name: None,
+            server_name: self.server_name.clone(),
             certificate: self.client_certificate.clone(),
             http: Some(self.parts.clone()),
             client_id: None,
@@ -248,9 +249,9 @@ impl Received {
 
 impl From<HttpRequest> for Received {
     fn from(request: HttpRequest) -> Self {
-        let HttpRequest { listener, peer, client_certificate, http } = request;
+        let HttpRequest { listener, peer, client_certificate, server_name, http } = request;
         let (parts, body) = http.into_parts();
-        Self { listener, peer, client_certificate, parts: Arc::new(parts), body }
+        Self { listener, peer, client_certificate, server_name, parts: Arc::new(parts), body }
     }
 }
 
@@ -488,6 +489,7 @@ mod tests {
         host.api
             .handle(HttpRequest {
                 client_certificate: Some(certificate.clone()),
+                server_name: None,
                 ..TestHost::received("public", http)
             })
             .await

@@ -158,6 +158,7 @@ mod tests {
             let http = TestHost::request("POST", "/topics/a", "x");
             let request = gnomon_core::adapter::HttpRequest {
                 client_certificate: Some(der.clone()),
+                server_name: None,
                 ..TestHost::received("public", http)
             };
             gnomon_core::adapter::HttpHandler::handle(&host.api, request).await

@@ -352,7 +352,13 @@ impl TestHost {
     /// The request as the gateway hands it over.
     pub fn received(listener: &str, http: Request<Bytes>) -> HttpRequest {
         let peer = ([127, 0, 0, 1], 50_000).into();
-        HttpRequest { listener: listener.into(), peer, client_certificate: None, http }
+        HttpRequest {
+            listener: listener.into(),
+            peer,
+            client_certificate: None,
+            server_name: None,
+            http,
+        }
     }
 
     pub fn sign(&self, request: &mut Request<Bytes>, key: &AccessKey, service: &str) {

@@ -17,6 +17,8 @@ pub struct HttpRequest {
     pub peer: SocketAddr,
     /// DER of the client certificate, when one was presented and its key proved.
     pub client_certificate: Option<Bytes>,
+    /// Server name (SNI) of the TLS handshake.
+    pub server_name: Option<Arc<str>>,
     /// Method, target, headers and body.
     pub http: http::Request<Bytes>,
 }

@@ -281,8 +281,10 @@ struct Shared {
     log_levels: Levels,
     /// Held while levels are written and read again, so that the last change is what holds.
     log_changes: tokio::sync::Mutex<()>,
-    /// Held while a domain configuration is made.
+    /// Held while domain configurations change.
     domain_changes: tokio::sync::Mutex<()>,
+    /// Of domain configurations; `None` until somebody asks.
+    domain_authorizers: Mutex<Option<Arc<domain_configuration::DomainAuthorizers>>>,
     expiry_index_is_complete: AtomicBool,
 }
 
@@ -304,6 +306,7 @@ impl Registry {
             log_levels: Levels::default(),
             log_changes: tokio::sync::Mutex::default(),
             domain_changes: tokio::sync::Mutex::default(),
+            domain_authorizers: Mutex::default(),
             expiry_index_is_complete: AtomicBool::new(false),
         }))
     }

@@ -123,6 +123,7 @@ async fn handle(request: Request<Incoming>, origin: &Origin, service: &Service) 
         listener: origin.listener.clone(),
         peer: origin.peer,
         client_certificate: origin.certificate.clone(),
+        server_name: origin.server_name.clone(),
         http: Request::from_parts(parts, body),
     };
     service.handler.handle(request).await

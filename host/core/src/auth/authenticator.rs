@@ -6,7 +6,8 @@
 //!    WebSocket with a signed URL;
 //! 2. a client certificate, looked up in the registry by its SHA-256;
 //! 3. without either: the listener's policy for anonymous clients when no user name, password or
-//!    token is there, else the default authorizer: the registry's, or the configuration's.
+//!    token is there, else the default authorizer: of the domain configuration whose name the client asked
+//!    for, the registry's, or the configuration's.
 //!
 //! Not here: the TLS handshake that proved the certificate's key (`gnomon-gateway`), signatures of
 //! REST calls (`gnomon-api`).
@@ -22,8 +23,8 @@ use crate::ids::{
 use crate::payload_schema::PayloadSchema;
 use crate::policy::{Action, Context, Permissions, Policy, Resource, ThingContext};
 use crate::registry::{
-    Certificate, CertificateStatus, Offender, QUARANTINE_POLICY, Registry, RegistryError, Thing,
-    certificate_id,
+    Certificate, CertificateStatus, DomainAuthorizer, Offender, QUARANTINE_POLICY, Registry,
+    RegistryError, Thing, certificate_id,
 };
 use crate::time::Clock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -362,7 +363,21 @@ impl Authenticator {
         let authorizer = |name: &str, is_default| {
             Ok(Method::Authorizer(Chosen { name: name.into(), is_default }))
         };
+        let domain = match &credentials.server_name {
+            Some(name) => {
+                self.registry.domain_authorizer(name).await.map_err(|e| unavailable(&e))?
+            }
+            None => None,
+        };
         if let Some(name) = parameter(credentials, presented::AUTHORIZER) {
+            if let Some(DomainAuthorizer { default, may_be_overridden: false }) = &domain
+                && default.as_ref().is_none_or(|default| default.as_str() != &*name)
+            {
+                return Err(Refusal::NotAuthenticated(format!(
+                    "clients that come by this name of the host may not name the authorizer {name}; \
+                     allowAuthorizerOverride of its domain configuration would let them"
+                )));
+            }
             return authorizer(&name, false);
         }
         if parameter(credentials, SIGNATURE_ALGORITHM).is_some()
@@ -374,7 +389,8 @@ impl Authenticator {
             return Ok(Method::Certificate(der));
         }
         let registered = self.registry.default_authorizer().await.map_err(|e| unavailable(&e))?;
-        let default = registered.as_ref().map(AuthorizerName::as_str);
+        let of_domain = domain.and_then(|domain| domain.default);
+        let default = of_domain.as_ref().or(registered.as_ref()).map(AuthorizerName::as_str);
         match (&credentials.anonymous_policy, default.or(self.authorizers.default.as_deref())) {
             (Some(policy), Some(_)) if !presents_anything(credentials) => {
                 Ok(Method::Anonymous(policy))

@@ -531,7 +531,8 @@ impl Registry {
         self.0.changed.send_replace(());
     }
 
-    fn default_changed(&self) {
+    /// Another authorizer may be asked about clients that name none.
+    pub(super) fn default_changed(&self) {
         self.0.authorizers.default_generation.fetch_add(1, Ordering::Release);
         self.0.changed.send_replace(());
     }

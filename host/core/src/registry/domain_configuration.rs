@@ -1,4 +1,5 @@
-//! Domain configurations: what holds for clients that ask for a name of the host (SNI).
+//! Domain configurations: what holds for clients that ask for a name of the host in the TLS handshake
+//! (SNI).
 //!
 //! In: AWS IoT's five operations. Out: names with the authorizer of whoever comes by them. Not here:
 //! what this changes for a client (`auth`), and certificates of the server, which are the host's
@@ -12,6 +13,8 @@ use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
 use crate::ids::{AuthorizerName, DomainConfigurationName};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// Configurations of one host: whoever looks for a name's may look at all of them.
 const CONFIGURATIONS_MAX: usize = 100;
@@ -93,6 +96,9 @@ pub struct DomainConfigurationUpdate {
     pub is_enabled: Option<bool>,
 }
 
+/// Authorizers by the names of enabled configurations.
+pub(super) type DomainAuthorizers = HashMap<String, DomainAuthorizer>;
+
 impl Registry {
     /// CreateDomainConfiguration; it is enabled.
     ///
@@ -140,7 +146,10 @@ impl Registry {
                 "there are {CONFIGURATIONS_MAX} domain configurations already; delete one first"
             )));
         }
-        if !self.write(&record::key::<DomainConfiguration>(name.as_str()), &made, None).await? {
+        let written =
+            self.write(&record::key::<DomainConfiguration>(name.as_str()), &made, None).await;
+        self.domains_changed();
+        if !written? {
             return Err(RegistryError::Busy);
         }
         tracing::info!(domain_configuration = %name, "domain configuration created");
@@ -177,7 +186,11 @@ impl Registry {
             }
             Ok(true)
         };
-        self.update(&record::key::<DomainConfiguration>(name.as_str()), change).await
+        let _one_at_a_time = self.0.domain_changes.lock().await;
+        let updated = self.update(&record::key::<DomainConfiguration>(name.as_str()), change).await;
+        // Whatever came back: a write whose answer was lost may have happened.
+        self.domains_changed();
+        updated
     }
 
     /// DeleteDomainConfiguration.
@@ -217,6 +230,43 @@ impl Registry {
         let fits =
             |it: &DomainConfiguration| service_type.is_none_or(|wanted| it.service_type == wanted);
         self.list(page, fits).await
+    }
+
+    /// Who checks clients that ask for this name; `None`: what holds without any configuration.
+    pub(crate) async fn domain_authorizer(
+        &self,
+        server_name: &str,
+    ) -> Result<Option<DomainAuthorizer>, RegistryError> {
+        let known = self.known_domains().clone();
+        let known = match known {
+            Some(known) => known,
+            None => {
+                // Nothing changes between the look and the note of it.
+                let _one_at_a_time = self.0.domain_changes.lock().await;
+                let acts = |it: &DomainConfiguration| {
+                    it.is_enabled && it.service_type == ServiceType::Data
+                };
+                let found = self.list::<DomainConfiguration>(ALL, acts).await?.items.into_iter();
+                let pairs = found.filter_map(|it| Some((it.domain_name?, it.authorizer?)));
+                let known = Arc::new(pairs.collect::<DomainAuthorizers>());
+                *self.known_domains() = Some(known.clone());
+                known
+            }
+        };
+        if known.is_empty() {
+            return Ok(None);
+        }
+        Ok(known.get(&server_name.to_ascii_lowercase()).cloned())
+    }
+
+    /// Clients that came by a name may be judged differently now.
+    fn domains_changed(&self) {
+        *self.known_domains() = None;
+        self.default_changed();
+    }
+
+    fn known_domains(&self) -> MutexGuard<'_, Option<Arc<DomainAuthorizers>>> {
+        self.0.domain_authorizers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `arn:aws:iot:<region>:<account>:domainconfiguration/<name>`.

@@ -112,6 +112,7 @@ async fn http(host: &Host, path: &str) -> (u16, String) {
         listener: "probe".into(),
         peer: "192.0.2.1:4711".parse().unwrap(),
         client_certificate: None,
+        server_name: None,
         http: http::Request::post(path).body(Bytes::from_static(b"hello")).unwrap(),
     };
     let handler = host.plugins.http_handler(&plugin_name("probe")).unwrap();

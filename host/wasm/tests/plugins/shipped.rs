@@ -63,6 +63,7 @@ async fn http_ingest_publishes_what_its_grant_covers() {
         listener: "ingest".into(),
         peer: "192.0.2.1:4711".parse().unwrap(),
         client_certificate: None,
+        server_name: None,
         http: http::Request::post(path).body(Bytes::from_static(b"21.5")).unwrap(),
     };
     assert_eq!(handler.handle(post("/ingest/site/temp?qos=1")).await.status(), 200);

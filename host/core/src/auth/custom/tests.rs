@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::auth::{Admission, Authorizers, CustomAuthorizer};
-use crate::ids::{ClientId, TokenKeyName};
+use crate::ids::{ClientId, DomainConfigurationName, TokenKeyName};
 use crate::policy::{Action, Resource};
 use crate::registry::tests::registry_on;
 use crate::registry::{
-    Attributes, AuthorizerFunction, AuthorizerSettings, AuthorizerUpdate, Registry, TokenKeys,
+    Attributes, AuthorizerFunction, AuthorizerSettings, AuthorizerUpdate, DomainAuthorizer,
+    DomainConfigurationUpdate, Registry, ServiceType, TokenKeys,
 };
 use crate::storage::MemoryStore;
 use crate::time::ManualClock;
@@ -502,4 +503,48 @@ async fn a_test_asks_what_a_client_would_and_shows_the_answer() {
             "{error}"
         );
     }
+}
+
+/// A connection by a name of the host.
+fn by(server_name: &str, username: &str) -> Credentials {
+    Credentials { server_name: Some(server_name.into()), ..mqtt(username) }
+}
+
+#[tokio::test]
+async fn a_domain_configuration_says_who_is_asked() {
+    let Setup { authenticator, registry, keeper, .. } = setup().await;
+    registry.create_authorizer(&name("other"), settings()).await.unwrap();
+    let domain = DomainConfigurationName::parse("d").unwrap();
+    let only_own = DomainAuthorizer { default: Some(name("own")), may_be_overridden: false };
+    let made = registry.create_domain_configuration(
+        &domain,
+        Some("Own.example"),
+        ServiceType::Data,
+        Some(only_own.clone()),
+    );
+    made.await.unwrap();
+    let plain = by("own.Example", "u?token=T");
+    let (identity, admission) = authenticator.admit(&plain).await.unwrap();
+    assert!(may_publish(&identity, "a"));
+    assert_eq!(keeper.calls(), 1);
+    let named = "u?x-amz-customauthorizer-name=own&token=T";
+    assert!(authenticator.authenticate(&by("own.example", named)).await.is_ok());
+    let another = by("own.example", "u?x-amz-customauthorizer-name=other&token=T");
+    let says = "may not name the authorizer other";
+    check_refused(authenticator.authenticate(&another).await, "NotAuthenticated", says);
+    // By another name of the host nothing of it holds.
+    let elsewhere = by("host.example", "u?token=T");
+    let says = "presents no certificate";
+    check_refused(authenticator.authenticate(&elsewhere).await, "NotAuthenticated", says);
+
+    let may = DomainAuthorizer { may_be_overridden: true, ..only_own };
+    let update = DomainConfigurationUpdate { authorizer: Some(Some(may)), is_enabled: None };
+    registry.update_domain_configuration(&domain, &update).await.unwrap();
+    assert!(authenticator.authenticate(&another).await.is_ok());
+    // Who is connected is looked at again.
+    let mut admission = admission.unwrap();
+    assert!(authenticator.has_changed(&mut admission));
+    let update = DomainConfigurationUpdate { authorizer: None, is_enabled: Some(false) };
+    registry.update_domain_configuration(&domain, &update).await.unwrap();
+    check_refused(authenticator.authenticate(&plain).await, "NotAuthenticated", says);
 }
