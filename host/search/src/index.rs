@@ -2,7 +2,8 @@
 //!
 //! A pair of field and value is a term; a term knows its documents, a document its terms, and a field its
 //! values in their order. Ids are places in slabs, so that a thing costs what only it has: its name and
-//! its own values. A text of several words is one value, and its words can be found besides.
+//! its own values. A text of several words is one value, and its words can be found besides. Where terms
+//! lie says nothing, but an index that was built at once has those of a field side by side in their order.
 //!
 //! Invariant: a term has a document, a field has a term.
 
