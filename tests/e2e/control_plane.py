@@ -199,10 +199,15 @@ def fleet():
         thingIndexingConfiguration={
             "thingIndexingMode": "REGISTRY_AND_SHADOW",
             "thingConnectivityIndexingMode": "STATUS",
+            "filter": {
+                "connectivity": {"includeSocketInformation": ["GET_THING_CONNECTIVITY_DATA"]}
+            },
             "customFields": [{"name": "attributes.watts", "type": "Number"}],
         },
         thingGroupIndexingConfiguration={"thingGroupIndexingMode": "ON"},
     )
+    now = client.get_indexing_configuration()["thingIndexingConfiguration"]
+    assert now["filter"]["connectivity"]["includeSocketInformation"], now
     indices = client.list_indices()["indexNames"]
     assert indices == ["AWS_ThingGroups", "AWS_Things"], indices
     for index in indices:

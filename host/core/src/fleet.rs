@@ -9,8 +9,9 @@
 //! thing), `changes` (what is to be indexed anew), `worker` (does it).
 //!
 //! The index is in memory and is built in the background at each start: until then searches are refused,
-//! as AWS refuses them. Locks are held for single look-ups and changes of the index, never across
-//! `.await`; `dynamic` is locked before `things`.
+//! as AWS refuses them. Whoever asks or changes an index does it on a thread where it may take its time,
+//! because they wait for each other. Locks are never held across `.await`; their order: things, groups,
+//! configuration; `dynamic` before things.
 
 mod changes;
 mod connectivity;
@@ -25,18 +26,19 @@ use crate::events::Events;
 use crate::ids::{ThingGroupName, ThingName};
 use crate::metrics::Metrics;
 use crate::registry::{
-    IndexingConfiguration, Page, Registry, RegistryError, Thing, ThingGroup, ThingGroupIndexing,
-    ThingIndexing,
+    CustomFields, IndexingConfiguration, Page, Registry, RegistryError, Thing, ThingGroup,
+    ThingGroupIndexing, ThingGroupProperties, ThingIndexing,
 };
-use crate::shadow::ShadowError;
 use crate::storage::{Key, Storage, StoreError};
 use crate::time::Clock;
 use changes::Changes;
 use connectivity::Presence;
 use gnomon_search::{AggregationError, Buckets, Index, Kind, Query, QueryError, Statistics};
 use source::Sources;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use worker::Worker;
@@ -87,15 +89,12 @@ pub enum FleetError {
     /// Of the registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A shadow cannot be read.
-    #[error(transparent)]
-    Shadow(#[from] ShadowError),
     /// The store failed; a retry may help.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A search, or the building of the index, did not end: it panicked, or the host ends.
     #[error("it did not end: {0}")]
-    Cut(String),
+    Aborted(String),
 }
 
 /// An index.
@@ -171,7 +170,7 @@ pub struct FoundThing {
     /// Of the registry.
     pub thing: Thing,
     /// The groups that it is in, static and dynamic ones.
-    pub groups: Vec<ThingGroupName>,
+    pub groups: BTreeSet<ThingGroupName>,
     /// Its shadows as JSON, those that are indexed.
     pub shadow: Option<String>,
     /// When it is indexed.
@@ -191,8 +190,6 @@ pub struct FoundGroup {
 pub struct Fleet {
     shared: Arc<Shared>,
     searches: Arc<Semaphore>,
-    /// Held while the configuration changes.
-    configuring: tokio::sync::Mutex<()>,
     running: Mutex<Option<Running>>,
 }
 
@@ -210,10 +207,12 @@ struct Shared {
     changes: Arc<Changes>,
     presence: Arc<Presence>,
     subscriptions: Receiver,
+    /// Held while the configuration changes, and while a dynamic group is made that needs the index.
+    configuring: tokio::sync::Mutex<()>,
     configuration: RwLock<Arc<IndexingConfiguration>>,
     dynamic: RwLock<BTreeMap<ThingGroupName, DynamicGroup>>,
-    things: RwLock<Option<Indexed>>,
-    groups: RwLock<Option<Indexed>>,
+    things: Slot,
+    groups: Slot,
 }
 
 /// A dynamic group, ready to be asked.
@@ -222,9 +221,41 @@ struct DynamicGroup {
     query: Query,
 }
 
-struct Indexed {
-    index: Index,
-    status: IndexStatus,
+/// The place of an index, which is there while it is on.
+#[derive(Default)]
+struct Slot {
+    index: RwLock<Option<Index>>,
+    /// As [`IndexStatus`]; changes while `index` is locked, and is read without.
+    status: AtomicU8,
+}
+
+impl Slot {
+    fn status(&self) -> Option<IndexStatus> {
+        match self.status.load(Ordering::Acquire) {
+            1 => Some(IndexStatus::Building),
+            2 => Some(IndexStatus::Rebuilding),
+            3 => Some(IndexStatus::Active),
+            _ => None,
+        }
+    }
+
+    fn set_status(&self, status: Option<IndexStatus>) {
+        let number = match status {
+            None => 0,
+            Some(IndexStatus::Building) => 1,
+            Some(IndexStatus::Rebuilding) => 2,
+            Some(IndexStatus::Active) => 3,
+        };
+        self.status.store(number, Ordering::Release);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Option<Index>> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Option<Index>> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Fleet {
@@ -242,6 +273,7 @@ impl Fleet {
         let shared = Arc::new(Shared {
             subscriptions: ports.broker.register(presence.clone()),
             sources: Sources {
+                presence: presence.clone(),
                 storage: ports.storage,
                 registry: ports.registry,
                 clients: ports.clients,
@@ -251,13 +283,14 @@ impl Fleet {
             metrics: ports.metrics,
             changes: changes.clone(),
             presence,
+            configuring: tokio::sync::Mutex::default(),
             configuration: RwLock::default(),
             dynamic: RwLock::default(),
-            things: RwLock::default(),
-            groups: RwLock::default(),
+            things: Slot::default(),
+            groups: Slot::default(),
         });
-        shared.apply(configuration);
-        let runtime = tokio::runtime::Handle::current();
+        drop(shared.apply(configuration));
+        let runtime = Handle::current();
         let mut following = JoinSet::new();
         following.spawn_on(async move { changes.follow(watch).await }, &runtime);
         let (stop, stopped) = oneshot::channel();
@@ -265,7 +298,6 @@ impl Fleet {
         Ok(Arc::new(Self {
             shared,
             searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
-            configuring: tokio::sync::Mutex::default(),
             running: Mutex::new(Some(Running { stop, worker, following })),
         }))
     }
@@ -296,25 +328,40 @@ impl Fleet {
         things: Option<&ThingIndexing>,
         groups: Option<&ThingGroupIndexing>,
     ) -> Result<(), RegistryError> {
-        let _configuring = self.configuring.lock().await;
-        let registry = &self.shared.sources.registry;
-        if things.is_some_and(|things| !things.registry)
-            && let Some(group) = registry.dynamic_thing_groups().await?.first()
-        {
-            return Err(RegistryError::InvalidRequest(format!(
-                "thing group {} is dynamic and needs the index; delete it before thingIndexingMode \
-                 becomes OFF",
-                group.name
-            )));
+        let (shared, things, groups) = (self.shared.clone(), things.cloned(), groups.cloned());
+        // In a task, which ends with the change: a caller that goes away meanwhile would leave a
+        // configuration that is stored and not followed.
+        let configured = Handle::current()
+            .spawn(async move { shared.configure(things.as_ref(), groups.as_ref()).await });
+        let unknown = |error| StoreError::Unavailable(Arc::new(error)).into();
+        configured.await.unwrap_or_else(|error| Err(unknown(error)))
+    }
+
+    /// CreateDynamicThingGroup: as [`Registry::create_dynamic_thing_group`], while there is an index.
+    ///
+    /// # Errors
+    /// As there, and [`RegistryError::InvalidRequest`] when the index of things is off.
+    pub async fn create_dynamic_group(
+        &self,
+        name: &ThingGroupName,
+        query: &str,
+        properties: ThingGroupProperties,
+    ) -> Result<ThingGroup, RegistryError> {
+        let _configuring = self.shared.configuring.lock().await;
+        if self.status(IndexName::Things).is_none() {
+            return Err(RegistryError::InvalidRequest(
+                "a dynamic thing group needs the index AWS_Things; UpdateIndexingConfiguration with \
+                 thingIndexingMode REGISTRY or REGISTRY_AND_SHADOW switches it on"
+                    .to_owned(),
+            ));
         }
-        let configuration = registry.update_indexing_configuration(things, groups).await?;
-        self.shared.apply(configuration);
-        Ok(())
+        let registry = &self.shared.sources.registry;
+        registry.create_dynamic_thing_group(name, query, properties).await
     }
 
     /// How far an index is; `None` when it is off.
     pub fn status(&self, name: IndexName) -> Option<IndexStatus> {
-        self.shared.status(name)
+        self.shared.slot(name).status()
     }
 
     /// The first `limit` names that match and come after `after`.
@@ -387,23 +434,27 @@ impl Fleet {
         Ok(self.ask(name, move |index| index.buckets(&query, &field, buckets_max)).await??)
     }
 
-    /// What is known of a thing; `None` when it is gone.
+    /// What is known of things; those that are gone are left out.
     ///
     /// # Errors
     /// When something cannot be read.
-    pub async fn thing(&self, name: &ThingName) -> Result<Option<FoundThing>, FleetError> {
+    pub async fn things(&self, names: &[ThingName]) -> Result<Vec<FoundThing>, FleetError> {
         let sources = &self.shared.sources;
         let indexing = &self.shared.configuration().things;
-        let Some(thing) = sources.thing(name).await? else { return Ok(None) };
-        let shadow = sources.shadows(name, indexing).await?.to_json();
-        let connectivity = match indexing.connectivity {
-            true => Some(sources.connectivity(name).await?),
-            false => None,
-        };
-        let mut groups: Vec<_> = thing.groups.iter().cloned().collect();
-        groups.extend(self.groups_of(name));
-        groups.sort_unstable();
-        Ok(Some(FoundThing { thing, groups, shadow, connectivity }))
+        let mut found = Vec::with_capacity(names.len());
+        for (name, dynamic) in names.iter().zip(self.groups_of(names.to_vec()).await?) {
+            // Reading does not wait for anything by itself.
+            tokio::task::yield_now().await;
+            let Some(thing) = sources.thing(name).await? else { continue };
+            let shadow = sources.shadows(name, indexing).await?.to_json();
+            let connectivity = match indexing.connectivity {
+                true => Some(sources.connectivity(&thing).await?),
+                false => None,
+            };
+            let groups: BTreeSet<_> = thing.groups.iter().cloned().chain(dynamic).collect();
+            found.push(FoundThing { thing, groups, shadow, connectivity });
+        }
+        Ok(found)
     }
 
     /// What is known of a group; `None` when it is gone.
@@ -421,17 +472,20 @@ impl Fleet {
         Ok(Some(FoundGroup { group, parents }))
     }
 
-    /// Whether a thing is connected.
+    /// Whether a thing is connected; from where, if that may be told.
     ///
     /// # Errors
     /// [`FleetError::NoConnectivity`]; [`RegistryError::ResourceNotFound`].
     pub async fn connectivity(&self, name: &ThingName) -> Result<Connectivity, FleetError> {
         let sources = &self.shared.sources;
-        sources.registry.describe_thing(name).await?;
-        if !self.shared.configuration().things.connectivity {
+        let thing = sources.registry.describe_thing(name).await?;
+        let indexing = &self.shared.configuration().things;
+        if !indexing.connectivity {
             return Err(FleetError::NoConnectivity);
         }
-        sources.connectivity(name).await
+        let found = sources.connectivity(&thing).await?;
+        let source_ip = found.source_ip.filter(|_| indexing.socket_information);
+        Ok(Connectivity { source_ip, ..found })
     }
 
     /// The first `limit` things of a dynamic group that come after `after`.
@@ -447,39 +501,67 @@ impl Fleet {
         self.search(IndexName::Things, Query::parse(query)?, after, limit).await
     }
 
-    /// The dynamic groups that a thing is in, ordered by name; none until the index is built.
-    pub fn groups_of(&self, thing: &ThingName) -> Vec<ThingGroupName> {
-        let dynamic = self.shared.dynamic();
-        match &*self.shared.read(IndexName::Things) {
-            Some(indexed) if indexed.status != IndexStatus::Building => {
-                let has = |it: &&DynamicGroup| indexed.index.matches(&it.query, thing.as_str());
+    /// The dynamic groups that each of the things is in, ordered by name; none until the index is built.
+    ///
+    /// # Errors
+    /// [`FleetError::Aborted`].
+    pub async fn groups_of(
+        &self,
+        things: Vec<ThingName>,
+    ) -> Result<Vec<Vec<ThingGroupName>>, FleetError> {
+        let shared = self.shared.clone();
+        aside(move || {
+            let dynamic = shared.dynamic();
+            let index = shared.things.read();
+            let index = index.as_ref().filter(|_| shared.things.status().is_some_and(is_of_use));
+            let groups_of = |thing: &ThingName| {
+                let has = |it: &&DynamicGroup| {
+                    index.is_some_and(|index| index.matches(&it.query, thing.as_str()))
+                };
                 dynamic.values().filter(has).map(|it| it.group.name.clone()).collect()
-            }
-            _ => Vec::new(),
-        }
+            };
+            things.iter().map(groups_of).collect()
+        })
+        .await
     }
 
-    /// Asks an index, on a thread on which it may take its time.
+    /// Asks an index.
     async fn ask<T: Send + 'static>(
         &self,
         name: IndexName,
         question: impl FnOnce(&Index) -> T + Send + 'static,
     ) -> Result<T, FleetError> {
-        let cut = |error: &dyn std::error::Error| FleetError::Cut(error.to_string());
-        let _one_of = self.searches.acquire().await.map_err(|error| cut(&error))?;
+        let one_of = self.searches.clone().acquire_owned().await;
+        let one_of = one_of.map_err(|error| FleetError::Aborted(error.to_string()))?;
         let shared = self.shared.clone();
-        let asked = tokio::task::spawn_blocking(move || match &*shared.read(name) {
-            None => Err(FleetError::Off(name)),
-            Some(indexed) if indexed.status == IndexStatus::Building => {
-                Err(FleetError::Building(name))
+        aside(move || {
+            // Until the search ends, also when nobody waits for it any more.
+            let _one_of = one_of;
+            let slot = shared.slot(name);
+            match (&*slot.read(), slot.status()) {
+                (Some(index), Some(status)) if is_of_use(status) => {
+                    shared.metrics.index_searches.increment();
+                    Ok(question(index))
+                }
+                (None, _) => Err(FleetError::Off(name)),
+                (Some(_), _) => Err(FleetError::Building(name)),
             }
-            Some(indexed) => {
-                shared.metrics.index_searches.increment();
-                Ok(question(&indexed.index))
-            }
-        });
-        asked.await.map_err(|error| cut(&error))?
+        })
+        .await?
     }
+}
+
+/// Whether an index of this status can be asked.
+fn is_of_use(status: IndexStatus) -> bool {
+    status != IndexStatus::Building
+}
+
+/// Runs what may take its time, or waits for the lock of an index, where it holds up nobody.
+async fn aside<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, FleetError> {
+    let run = tokio::task::spawn_blocking(run).await;
+    run.map_err(|error| FleetError::Aborted(error.to_string()))
 }
 
 impl Shared {
@@ -487,15 +569,72 @@ impl Shared {
         self.configuration.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    async fn configure(
+        self: &Arc<Self>,
+        things: Option<&ThingIndexing>,
+        groups: Option<&ThingGroupIndexing>,
+    ) -> Result<(), RegistryError> {
+        let _configuring = self.configuring.lock().await;
+        let registry = &self.sources.registry;
+        if things.is_some_and(|things| !things.registry)
+            && let Some(group) = registry.dynamic_thing_groups().await?.first()
+        {
+            return Err(RegistryError::InvalidRequest(format!(
+                "thing group {} is dynamic and needs the index; delete it before thingIndexingMode \
+                 becomes OFF",
+                group.name
+            )));
+        }
+        let result = registry.update_indexing_configuration(things, groups).await.map(drop);
+        // Also after a failure: a write whose answer was lost may have happened.
+        let configuration = registry.indexing_configuration().await?;
+        let shared = self.clone();
+        let applied = tokio::task::spawn_blocking(move || drop(shared.apply(configuration))).await;
+        applied.map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
+        result
+    }
+
     /// Makes and drops indexes, and has everything looked at anew, as far as the configuration differs
-    /// from before.
-    fn apply(&self, configuration: IndexingConfiguration) {
+    /// from before; returns the indexes that are no longer used, which take a while to drop.
+    fn apply(&self, configuration: IndexingConfiguration) -> [Option<Index>; 2] {
         let configuration = Arc::new(configuration);
+        let IndexingConfiguration { things, groups } = &*configuration;
+        // Whoever sees an index under its lock sees the configuration that it was made for.
+        let mut of_things = self.things.write();
+        let mut of_groups = self.groups.write();
         let before = {
             let mut current = self.configuration.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, configuration.clone())
         };
-        let IndexingConfiguration { things, groups } = &*configuration;
+        let is_on = |it: &IndexingConfiguration| it.things.registry || it.groups.enabled;
+        if is_on(&before) != is_on(&configuration) {
+            self.changes.keep(is_on(&configuration));
+        }
+        let content =
+            |it: &ThingIndexing| ThingIndexing { custom_fields: BTreeMap::new(), ..it.clone() };
+        let is_same = content(&before.things) == content(things);
+        let fields = things.custom_fields.clone();
+        let old = reconfigure(
+            (&self.things, &mut of_things),
+            things.registry,
+            is_same,
+            (Kind::Things, fields),
+        );
+        let is_same_too = before.groups.enabled == groups.enabled;
+        let fields = groups.custom_fields.clone();
+        let old_too = reconfigure(
+            (&self.groups, &mut of_groups),
+            groups.enabled,
+            is_same_too,
+            (Kind::ThingGroups, fields),
+        );
+        if old.is_some() {
+            self.metrics.indexed_things.set(0);
+        }
+        if !(is_same && is_same_too) {
+            self.changes.look_at_everything();
+        }
+        drop((of_things, of_groups));
         if before.things.connectivity != things.connectivity {
             for (filter, options) in Presence::filters() {
                 match things.connectivity {
@@ -504,37 +643,10 @@ impl Shared {
                 };
             }
         }
-        let is_on = |it: &IndexingConfiguration| it.things.registry || it.groups.enabled;
-        if is_on(&before) != is_on(&configuration) {
-            self.changes.keep(is_on(&configuration));
-        }
-        let fields = things.custom_fields.clone();
-        let content =
-            |it: &ThingIndexing| ThingIndexing { custom_fields: BTreeMap::new(), ..it.clone() };
-        let is_same = content(&before.things) == content(things);
-        change(&mut self.write(IndexName::Things), things.registry, is_same, Kind::Things, fields);
-        let fields = groups.custom_fields.clone();
-        let is_same_too = before.groups.enabled == groups.enabled;
-        let of_groups = &mut self.write(IndexName::ThingGroups);
-        change(of_groups, groups.enabled, is_same_too, Kind::ThingGroups, fields);
-        if !(is_same && is_same_too) {
-            self.changes.look_at_everything();
-        }
+        [old, old_too]
     }
 
-    fn status(&self, name: IndexName) -> Option<IndexStatus> {
-        self.read(name).as_ref().map(|indexed| indexed.status)
-    }
-
-    fn read(&self, name: IndexName) -> RwLockReadGuard<'_, Option<Indexed>> {
-        self.of(name).read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, name: IndexName) -> RwLockWriteGuard<'_, Option<Indexed>> {
-        self.of(name).write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, name: IndexName) -> &RwLock<Option<Indexed>> {
+    fn slot(&self, name: IndexName) -> &Slot {
         match name {
             IndexName::Things => &self.things,
             IndexName::ThingGroups => &self.groups,
@@ -546,25 +658,29 @@ impl Shared {
     }
 }
 
-/// What becomes of an index when its configuration changes.
-fn change(
-    indexed: &mut Option<Indexed>,
+/// What becomes of an index when its configuration changes; returns one that is not used any more.
+fn reconfigure(
+    (slot, index): (&Slot, &mut Option<Index>),
     is_on: bool,
     is_same: bool,
-    kind: Kind,
-    fields: crate::registry::CustomFields,
-) {
-    match indexed {
-        _ if !is_on => *indexed = None,
-        None => {
-            let index = Index::new(kind, fields);
-            *indexed = Some(Indexed { index, status: IndexStatus::Building });
+    (kind, fields): (Kind, CustomFields),
+) -> Option<Index> {
+    match index {
+        _ if !is_on => {
+            slot.set_status(None);
+            index.take()
         }
-        Some(indexed) => {
-            indexed.index.set_custom_fields(fields);
-            if !is_same && indexed.status == IndexStatus::Active {
-                indexed.status = IndexStatus::Rebuilding;
+        None => {
+            *index = Some(Index::new(kind, fields));
+            slot.set_status(Some(IndexStatus::Building));
+            None
+        }
+        Some(index) => {
+            index.set_custom_fields(fields);
+            if !is_same && slot.status() == Some(IndexStatus::Active) {
+                slot.set_status(Some(IndexStatus::Rebuilding));
             }
+            None
         }
     }
 }

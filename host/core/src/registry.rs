@@ -434,6 +434,20 @@ impl Registry {
         self.commit(key, None, Expect::Revision(read), change).await
     }
 
+    /// At most `limit` aggregates of a kind behind a name, each with its name.
+    async fn records_after<T: Stored>(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Result<T, RegistryError>)>, RegistryError> {
+        let after = after.map(|name| record::key::<T>(name));
+        let prefix = Key::prefix(T::KIND);
+        let records = self.0.ports.storage.scan(&prefix, after.as_ref(), limit).await?;
+        let named =
+            records.iter().map(|it| (record::name_of(&it.key).to_owned(), record::decode(it)));
+        Ok(named.collect())
+    }
+
     /// A page of the aggregates of a kind that `accept` accepts.
     async fn list<T: Stored>(
         &self,

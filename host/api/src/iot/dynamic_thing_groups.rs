@@ -54,15 +54,9 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
     check_version(members.query_version.as_deref())?;
     let tags = tags::parse(members.tags)?;
     let (properties, _) = members.thing_group_properties.unwrap_or_default().parse()?;
-    if services.fleet.status(IndexName::Things).is_none() {
-        return Err(ApiError::invalid_request(
-            "a dynamic thing group needs the index AWS_Things; UpdateIndexingConfiguration with \
-             thingIndexingMode REGISTRY or REGISTRY_AND_SHADOW switches it on",
-        ));
-    }
     let registry = &services.registry;
     let query = &members.query_string;
-    let made = registry.create_dynamic_thing_group(&name, query, properties).await?;
+    let made = services.fleet.create_dynamic_group(&name, query, properties).await?;
     registry.tag(&resource(&name), &tags).await?;
     Answer::members(&Body {
         thing_group_name: name.as_str(),

@@ -128,7 +128,19 @@ struct Filter {
     named_shadow_names: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     geo_locations: Vec<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connectivity: Option<ConnectivityFilter>,
 }
+
+/// AWS: `ConnectivityFilter`.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ConnectivityFilter {
+    include_socket_information: Vec<String>,
+}
+
+/// The only operation that may be allowed to tell from where a thing is (`FleetIndexingApiList`).
+const TELLS_SOCKETS: &str = "GET_THING_CONNECTIVITY_DATA";
 
 /// AWS: `ThingGroupIndexingConfiguration`.
 #[derive(Deserialize, Serialize)]
@@ -171,6 +183,12 @@ impl ThingConfiguration {
                 "filter.geoLocations must be empty: this host has no queries by location",
             ));
         }
+        let apis = self.filter.connectivity.unwrap_or_default().include_socket_information;
+        if let Some(other) = apis.iter().find(|api| *api != TELLS_SOCKETS) {
+            return Err(ApiError::invalid_request(format!(
+                "filter.connectivity.includeSocketInformation has {other:?}; there is {TELLS_SOCKETS}"
+            )));
+        }
         let names = self.filter.named_shadow_names.iter().map(|name| ShadowName::parse(name));
         Ok(ThingIndexing {
             registry: thing_mode > 0,
@@ -186,6 +204,7 @@ impl ThingConfiguration {
                 &self.thing_connectivity_indexing_mode,
                 "STATUS",
             )?,
+            socket_information: !apis.is_empty(),
             custom_fields: parse_fields(self.custom_fields)?,
         })
     }
@@ -211,6 +230,9 @@ impl ThingConfiguration {
                     .map(ToString::to_string)
                     .collect(),
                 geo_locations: Vec::new(),
+                connectivity: indexing.socket_information.then(|| ConnectivityFilter {
+                    include_socket_information: vec![TELLS_SOCKETS.to_owned()],
+                }),
             },
         }
     }
@@ -335,6 +357,9 @@ impl Question {
         check_version(self.query_version.as_deref())?;
         let query = Query::parse(&self.query_string).map_err(FleetError::from)?;
         let field = self.aggregation_field.as_deref();
+        if field == Some("") {
+            return Err(ApiError::invalid_request("aggregationField must not be empty"));
+        }
         Ok((index, query, field.unwrap_or_else(|| index.kind().default_field()).to_owned()))
     }
 }
@@ -388,12 +413,9 @@ async fn search(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
     // What has gone since then is left out.
     match index {
         IndexName::Things => {
-            let mut things = Vec::new();
-            for name in &page.items {
-                let found = fleet.thing(&ThingName::parse(name)?).await?;
-                things.extend(found.map(ThingDocument::of));
-            }
-            body.things = Some(things);
+            let names = page.items.iter().map(|name| ThingName::parse(name));
+            let found = fleet.things(&names.collect::<Result<Vec<_>, _>>()?).await?;
+            body.things = Some(found.into_iter().map(ThingDocument::of).collect());
         }
         IndexName::ThingGroups => {
             let mut groups = Vec::new();

@@ -250,7 +250,7 @@ async fn list_things(services: &Services, call: &Call<'_>) -> Result<Answer, Api
         let found = services.fleet.members(query, page.after, page.limit).await;
         // AWS has no error of the index here.
         let found = found.map_err(|error| match error {
-            FleetError::Off(_) | FleetError::Building(_) => {
+            FleetError::Off(_) | FleetError::Building(_) | FleetError::Query(_) => {
                 ApiError::invalid_request(error.to_string())
             }
             error => error.into(),
@@ -266,7 +266,7 @@ async fn list_for_thing(services: &Services, call: &Call<'_>) -> Result<Answer, 
     let page = call.page("maxResults", "nextToken")?;
     let registry = &services.registry;
     let name = thing_name(call)?;
-    let dynamic = services.fleet.groups_of(&name);
+    let dynamic = services.fleet.groups_of(vec![name.clone()]).await?.concat();
     let found = registry.list_groups_of_thing(&name, dynamic, page.request()).await?;
     groups(&found, registry)
 }

@@ -2,7 +2,7 @@
 //!
 //! In: the keys that change in the store, and whoever has missed something. Out: names, to the worker.
 //! A name stands here once, however often its records change. Bound: [`NAMES_MAX`] names; beyond it
-//! they are forgotten and everything is looked at anew, which costs what a start costs.
+//! they are forgotten and everything is looked at anew.
 
 use super::connectivity;
 use crate::ids::{ThingGroupName, ThingName};
@@ -12,10 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Names that wait; about 10 MiB.
-const NAMES_MAX: usize = 100_000;
+pub(super) const NAMES_MAX: usize = 100_000;
 
 /// Names that the worker takes at a time.
-pub(super) const BATCH: usize = 256;
+const BATCH: usize = 256;
 
 /// What waits to be indexed.
 #[derive(Default)]
@@ -24,22 +24,32 @@ pub(super) struct Changes {
     waker: Notify,
 }
 
-/// What the worker is to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Task {
-    /// Look at everything that is stored.
-    Everything,
-    /// Look at these.
-    Names { things: Vec<ThingName>, groups: Vec<ThingGroupName> },
+/// Some of what changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    pub(super) things: Vec<ThingName>,
+    pub(super) groups: Vec<ThingGroupName>,
+}
+
+impl Names {
+    pub(super) fn len(&self) -> usize {
+        self.things.len() + self.groups.len()
+    }
 }
 
 #[derive(Default)]
 struct Waiting {
+    /// Something is indexed; else nobody needs to know what changes.
+    is_indexing: bool,
     everything: bool,
-    /// Nobody needs to know what changes while nothing is indexed.
-    is_of_use: bool,
     things: BTreeSet<ThingName>,
     groups: BTreeSet<ThingGroupName>,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.things.len() + self.groups.len()
+    }
 }
 
 impl Changes {
@@ -54,15 +64,14 @@ impl Changes {
     }
 
     /// From now on what changes is kept; or it is not, and what waits is forgotten.
-    pub(super) fn keep(&self, is_of_use: bool) {
-        let mut waiting = self.waiting();
-        *waiting = Waiting { is_of_use, ..Waiting::default() };
+    pub(super) fn keep(&self, is_indexing: bool) {
+        *self.waiting() = Waiting { is_indexing, ..Waiting::default() };
     }
 
     pub(super) fn look_at_everything(&self) {
         let mut waiting = self.waiting();
-        if waiting.is_of_use {
-            *waiting = Waiting { everything: true, is_of_use: true, ..Waiting::default() };
+        if waiting.is_indexing {
+            *waiting = Waiting { everything: true, is_indexing: true, ..Waiting::default() };
             drop(waiting);
             self.wake();
         }
@@ -76,19 +85,26 @@ impl Changes {
         self.add(|waiting| waiting.groups.insert(name));
     }
 
-    /// What there is to do; `None`: nothing.
-    pub(super) fn take(&self) -> Option<Task> {
-        let mut waiting = self.waiting();
-        if std::mem::take(&mut waiting.everything) {
-            return Some(Task::Everything);
-        }
-        let things: Vec<_> = (0..BATCH).map_while(|_| waiting.things.pop_first()).collect();
-        let groups: Vec<_> = (0..BATCH).map_while(|_| waiting.groups.pop_first()).collect();
-        let is_empty = things.is_empty() && groups.is_empty();
-        (!is_empty).then_some(Task::Names { things, groups })
+    /// Whether everything is to be looked at; names that change from now on wait again.
+    pub(super) fn take_everything(&self) -> bool {
+        std::mem::take(&mut self.waiting().everything)
     }
 
-    /// Whether everything is to be looked at anew.
+    /// Some of the names that wait.
+    pub(super) fn take_names(&self) -> Names {
+        let mut waiting = self.waiting();
+        Names {
+            things: (0..BATCH).map_while(|_| waiting.things.pop_first()).collect(),
+            groups: (0..BATCH).map_while(|_| waiting.groups.pop_first()).collect(),
+        }
+    }
+
+    /// How many names wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
+    /// Whether everything is to be looked at.
     pub(super) fn is_everything_to_do(&self) -> bool {
         self.waiting().everything
     }
@@ -124,16 +140,14 @@ impl Changes {
     fn add(&self, add: impl FnOnce(&mut Waiting) -> bool) {
         let mut waiting = self.waiting();
         // What is stored is looked at anyway, after this change.
-        if !waiting.is_of_use || waiting.everything {
+        if !waiting.is_indexing || waiting.everything || !add(&mut waiting) {
             return;
         }
-        if add(&mut waiting) {
-            if waiting.things.len() + waiting.groups.len() > NAMES_MAX {
-                *waiting = Waiting { everything: true, is_of_use: true, ..Waiting::default() };
-            }
-            drop(waiting);
-            self.wake();
+        if waiting.len() > NAMES_MAX {
+            *waiting = Waiting { everything: true, is_indexing: true, ..Waiting::default() };
         }
+        drop(waiting);
+        self.wake();
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

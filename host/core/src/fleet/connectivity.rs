@@ -3,7 +3,8 @@
 //! In: life-cycle events of clients that have the name of a thing, as messages. Out: the record
 //! `connectivity/{thing}`, written by the worker, which is what is indexed and what
 //! GetThingConnectivityData tells; so a host that starts anew still knows since when a thing is away.
-//! Bound: [`SEEN_MAX`] things whose record waits to be written; beyond it all are looked at anew.
+//! Bound: [`SEEN_MAX`] things whose record waits to be written. Beyond it an event is forgotten and all
+//! things are looked at: then it is known who is connected, but of those not since when and why.
 
 use super::changes::Changes;
 use crate::broker::{Delivery, Inbox, Wakes};
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) const KIND: &str = "connectivity";
 
 /// Things whose record waits to be written; about 20 MiB.
-const SEEN_MAX: usize = 100_000;
+pub(super) const SEEN_MAX: usize = 100_000;
 
 /// Version of the record's encoding.
 const VERSION: u8 = 1;
@@ -32,9 +33,10 @@ pub(super) const CONNECTION_LOST: &str = "CONNECTION_LOST";
 /// Whether a thing is connected: its device has the thing's name as client id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connectivity {
-    /// Now, or when the host ended.
+    /// Whether it is.
     pub connected: bool,
-    /// Since when, in milliseconds since the Unix epoch; `None` for a thing that never connected.
+    /// Since when, in milliseconds since the Unix epoch; `None` for a thing that never connected. Of one
+    /// that was connected when the host crashed: since the next start.
     pub since_ms: Option<u64>,
     /// Why it is not, in AWS's words (`DisconnectReasonValue`).
     #[serde(default)]
@@ -60,18 +62,25 @@ impl Connectivity {
         }
     }
 
-    pub(super) fn to_record(&self) -> Bytes {
+    /// As the record of the thing with this id.
+    pub(super) fn to_record(&self, thing_id: &str) -> Bytes {
         let mut bytes = vec![VERSION];
-        serde_json::to_writer(&mut bytes, self).expect("texts and numbers serialize");
+        let record = Record { thing_id, connectivity: self };
+        serde_json::to_writer(&mut bytes, &record).expect("texts and numbers serialize");
         bytes.into()
     }
 
-    /// `None` for a record that this host cannot read: the next event replaces it.
-    pub(super) fn from_record(bytes: &[u8]) -> Option<Self> {
-        match bytes.split_first() {
-            Some((&VERSION, json)) => serde_json::from_slice(json).ok(),
-            _ => None,
+    /// `None` for the record of an earlier thing of the same name, and for one that this host cannot
+    /// read: the next event replaces it.
+    pub(super) fn from_record(bytes: &[u8], thing_id: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Read {
+            thing_id: String,
+            connectivity: Connectivity,
         }
+        let Some((&VERSION, json)) = bytes.split_first() else { return None };
+        let read: Read = serde_json::from_slice(json).ok()?;
+        (read.thing_id == thing_id).then_some(read.connectivity)
     }
 
     pub(super) fn to_document(&self) -> gnomon_search::Connectivity {
@@ -81,6 +90,12 @@ impl Connectivity {
             disconnect_reason: self.disconnect_reason.clone(),
         }
     }
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    thing_id: &'a str,
+    connectivity: &'a Connectivity,
 }
 
 pub(super) fn key(thing: &ThingName) -> Key {
@@ -120,13 +135,23 @@ impl Presence {
         })
     }
 
+    /// Whether the record of this thing waits to be written.
+    pub(super) fn has(&self, thing: &ThingName) -> bool {
+        self.seen().contains_key(thing)
+    }
+
+    /// Whether any waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.seen().is_empty()
+    }
+
     /// What was seen since the last time.
     pub(super) fn take(&self) -> Seen {
         std::mem::take(&mut *self.seen())
     }
 
-    /// What could not be written: to be tried again, unless something newer was seen.
-    pub(super) fn put_back(&self, thing: ThingName, seen: Connectivity) {
+    /// What is to be written unless something newer was seen.
+    pub(super) fn add(&self, thing: ThingName, seen: Connectivity) {
         self.seen().entry(thing).or_insert(seen);
     }
 
@@ -134,12 +159,15 @@ impl Presence {
         // Other clients are not things.
         let Ok(thing) = ThingName::parse(&event.client_id) else { return };
         let mut seen = self.seen();
-        let connected = event.event_type == "connected";
-        let since_ms = Some(event.timestamp);
-        let before = seen.get(&thing).and_then(|before| before.source_ip.clone());
-        let source_ip = event.ip_address.or(before);
-        let disconnect_reason = event.disconnect_reason;
-        let now = Connectivity { connected, since_ms, disconnect_reason, source_ip };
+        let now = Connectivity {
+            connected: event.event_type == "connected",
+            since_ms: Some(event.timestamp),
+            disconnect_reason: event.disconnect_reason,
+            // Only who comes tells it.
+            source_ip: event
+                .ip_address
+                .or_else(|| seen.get(&thing).and_then(|before| before.source_ip.clone())),
+        };
         if seen.len() < SEEN_MAX || seen.contains_key(&thing) {
             seen.insert(thing, now);
             drop(seen);

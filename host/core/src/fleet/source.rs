@@ -2,24 +2,28 @@
 //!
 //! The thing is the registry's, its shadows are the shadow service's, its connectivity is ours.
 
-use super::connectivity::{self, Connectivity};
+use super::connectivity::{self, Connectivity, Presence};
 use super::{FleetError, IndexName};
 use crate::broker::clients::Clients;
 use crate::ids::{ClientId, ShadowName, ThingGroupName, ThingName};
 use crate::registry::{Registry, RegistryError, Thing, ThingGroup, ThingIndexing};
 use crate::shadow::{ShadowId, Snapshot};
-use crate::storage::{Expect, Storage};
+use crate::storage::{Expect, Key, Storage};
 use crate::time::Clock;
 use gnomon_search::{Document, Group};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// How long a client can be there yet that has told that it goes, in milliseconds.
+const GOING_MS: u64 = 1_000;
+
 /// Where it is read from.
 pub(super) struct Sources {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) registry: Registry,
     pub(super) clients: Clients,
+    pub(super) presence: Arc<Presence>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -66,10 +70,7 @@ impl Sources {
     ) -> Result<Document, FleetError> {
         let shadows = self.shadows(&thing.name, indexing).await?;
         let connectivity = match indexing.connectivity {
-            true => {
-                self.correct_connectivity(&thing.name).await?;
-                Some(self.connectivity(&thing.name).await?.to_document())
-            }
+            true => Some(self.corrected_connectivity(thing).await?.to_document()),
             false => None,
         };
         let named = shadows.named.into_iter();
@@ -110,31 +111,45 @@ impl Sources {
         Ok(Shadows { classic, named })
     }
 
-    /// Whether a thing is connected.
-    pub(super) async fn connectivity(&self, thing: &ThingName) -> Result<Connectivity, FleetError> {
-        Ok(self.recorded(thing).await?.unwrap_or_default())
+    /// Whether a thing is connected, as it is recorded.
+    pub(super) async fn connectivity(&self, thing: &Thing) -> Result<Connectivity, FleetError> {
+        let record = self.storage.get(&connectivity::key(&thing.name)).await?;
+        let read = record.and_then(|it| Connectivity::from_record(&it.value, &thing.id));
+        Ok(read.unwrap_or_default())
     }
 
-    /// Makes the record of a thing agree with what is, where no event told it: when the host ended
-    /// without a word, while connectivity was not indexed, and before the thing was created.
-    async fn correct_connectivity(&self, thing: &ThingName) -> Result<(), FleetError> {
-        let now = self.clock.wall();
-        match (self.recorded(thing).await?, self.is_connected(thing)) {
-            (Some(seen), false) if seen.connected => self.record(thing, &seen.lost_at(now)).await,
-            (Some(seen), true) if seen.connected => Ok(()),
-            (_, true) => self.record(thing, &Connectivity::connected_at(now)).await,
-            (_, false) => Ok(()),
+    /// Whether a thing is connected. Where no event told it (when the host ended without a word, while
+    /// connectivity was not indexed, before the thing was created) the record is corrected.
+    async fn corrected_connectivity(&self, thing: &Thing) -> Result<Connectivity, FleetError> {
+        let recorded = self.connectivity(thing).await?;
+        // What was seen is about to be recorded, and the thing is looked at again then.
+        if self.presence.has(&thing.name) {
+            return Ok(recorded);
         }
+        let now = self.clock.wall();
+        let age_ms = now.as_millis().saturating_sub(recorded.since_ms.unwrap_or_default());
+        let corrected = match (recorded.connected, self.is_connected(&thing.name)) {
+            (true, false) => recorded.lost_at(now),
+            // A client tells that it goes a moment before it is gone.
+            (false, true) if age_ms >= GOING_MS => Connectivity::connected_at(now),
+            _ => return Ok(recorded),
+        };
+        self.presence.add(thing.name.clone(), corrected.clone());
+        Ok(corrected)
     }
 
     /// Writes what was seen of a thing.
     pub(super) async fn record(
         &self,
-        thing: &ThingName,
+        thing: &Thing,
         seen: &Connectivity,
     ) -> Result<(), FleetError> {
-        let key = connectivity::key(thing);
-        self.storage.put(&key, seen.to_record(), Expect::Any).await?;
+        let mut seen = seen.clone();
+        if seen.source_ip.is_none() {
+            seen.source_ip = self.connectivity(thing).await?.source_ip;
+        }
+        let (key, record) = (connectivity::key(&thing.name), seen.to_record(&thing.id));
+        self.storage.put(&key, record, Expect::Any).await?;
         Ok(())
     }
 
@@ -145,6 +160,29 @@ impl Sources {
             self.storage.delete(&key, Expect::Any).await?;
         }
         Ok(())
+    }
+
+    /// Forgets what was seen of things that are gone, among the records behind a name; the last name that
+    /// was looked at, or `None` when that was the last of all.
+    pub(super) async fn forget_gone(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<String>, FleetError> {
+        let after = after.map(|name| Key::new(connectivity::KIND, &[name]));
+        let prefix = Key::prefix(connectivity::KIND);
+        let records = self.storage.scan(&prefix, after.as_ref(), limit).await?;
+        let mut last = None;
+        for record in &records {
+            let name = record.key.as_str().strip_prefix(prefix.as_str()).unwrap_or_default();
+            if let Ok(name) = ThingName::parse(name)
+                && !self.has(IndexName::Things, name.as_str()).await?
+            {
+                self.forget(&name).await?;
+            }
+            last = Some(name.to_owned());
+        }
+        Ok(last.filter(|_| records.len() == limit))
     }
 
     /// What the index is to know of a group.
@@ -161,11 +199,6 @@ impl Sources {
             attributes: group.properties.attributes.values().clone(),
             version: group.version,
         })
-    }
-
-    async fn recorded(&self, thing: &ThingName) -> Result<Option<Connectivity>, FleetError> {
-        let record = self.storage.get(&connectivity::key(thing)).await?;
-        Ok(record.and_then(|record| Connectivity::from_record(&record.value)))
     }
 
     fn is_connected(&self, thing: &ThingName) -> bool {

@@ -1,20 +1,18 @@
-//! Keeps the indexes what is stored: one task, one change after the other.
+//! Keeps the indexes what is stored: one task that does a little at a time.
 //!
 //! In: names from `changes`, what was seen of clients. Out: the indexes; records of connectivity; events
-//! of things that join and leave dynamic groups. What cannot be read or written is tried again after
-//! [`RETRY_AFTER`].
+//! of things that join and leave dynamic groups. A look at everything is a [`Pass`]; between two pages of
+//! it what was seen is recorded, and what changed is indexed. What cannot be read or written is tried
+//! again after [`RETRY_AFTER`]; a record that makes no sense is logged and left out.
 
-use super::changes::{BATCH, Changes, Task};
-use super::{DynamicGroup, FleetError, IndexName, IndexStatus, Shared};
+use super::changes::{Changes, Names};
+use super::{DynamicGroup, FleetError, IndexName, IndexStatus, Shared, aside};
 use crate::ids::{ThingGroupName, ThingName};
-use crate::registry::{
-    CustomFields, IndexingConfiguration, PageRequest, RegistryError, Thing, ThingFilter, ThingGroup,
-};
+use crate::registry::{CustomFields, IndexingConfiguration, RegistryError, Thing, ThingGroup};
 use futures_util::StreamExt;
-use gnomon_search::{Builder, Document, Kind, Query};
-use std::collections::BTreeSet;
+use gnomon_search::{Builder, Document, Index, Kind, Query};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// From a failure to the next attempt.
@@ -23,217 +21,355 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Records of connectivity that are written at the same time: they share group commits.
 const WRITES_MAX: usize = 512;
 
-/// Things that are read before they are put into the index, while all are: the index is not to be asked
-/// meanwhile, for some milliseconds.
+/// Records that are looked at in one step: some milliseconds.
 const PAGE: usize = 250;
+
+/// Things that are put into the index before somebody who asks may have it.
+const LOCKED: usize = 32;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
+    /// A look at everything, while there is one.
+    pass: Option<Pass>,
+    /// Records of connectivity cannot be written; tried again then.
+    writes_fail_until: Option<tokio::time::Instant>,
 }
 
-/// What a thing becomes in the index; without a document it is gone.
-type Read = (ThingName, Option<(Thing, Document)>);
+/// A look at everything that is stored.
+struct Pass {
+    /// Another one makes it worthless.
+    configuration: Arc<IndexingConfiguration>,
+    begun_at: Instant,
+    next: Step,
+    /// Collects things for an index that is built for the first time.
+    builder: Option<Builder>,
+}
+
+/// What a pass does next, behind a name.
+enum Step {
+    Groups(Option<String>),
+    Things(Option<String>),
+    /// Takes from an index what is not stored any more.
+    Leftovers(IndexName, Option<String>),
+    /// The same with records of connectivity.
+    Records(Option<String>),
+    /// So many names had changed when all was seen.
+    CatchUp(usize),
+}
+
+/// What was found under the name of a thing; nothing: it is gone.
+type Looked = (ThingName, Option<(Thing, Document)>);
+
+/// Says when the worker ends other than by being told to.
+struct Watchdog(Option<Arc<Shared>>);
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        let Some(shared) = self.0.take() else { return };
+        tracing::error!(
+            "the fleet index has ended; searches are refused until the host starts anew"
+        );
+        for name in IndexName::ALL {
+            let slot = shared.slot(name);
+            let index = slot.write();
+            slot.set_status(index.as_ref().map(|_| IndexStatus::Building));
+        }
+    }
+}
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, pass: None, writes_fail_until: None }
     }
 
     /// Runs until it is stopped, and then writes what was seen of clients.
-    pub(super) async fn run(self, mut stopped: oneshot::Receiver<()>) {
+    pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        let mut watchdog = Watchdog(Some(self.shared.clone()));
         loop {
-            let recorded = self.record_seen().await;
-            let work = async {
-                match recorded {
-                    Ok(()) => self.work().await,
-                    Err(error) => {
-                        tracing::warn!(%error, "who is connected cannot be recorded, tried again");
-                        tokio::time::sleep(RETRY_AFTER).await;
-                    }
-                }
-            };
+            self.record_seen().await;
             // What is cut off here is of no more use: the index goes with the host.
             tokio::select! {
                 biased;
                 _ = &mut stopped => break,
-                () = work => {}
+                () = self.work() => {}
             }
         }
-        if let Err(error) = self.record_seen().await {
-            tracing::warn!(%error, "who is connected was not recorded");
-        }
-    }
-
-    /// Does what there is to do, or waits for it.
-    async fn work(&self) {
-        let done = match self.changes().take() {
-            None => return self.changes().woken().await,
-            Some(Task::Everything) => {
-                self.everything().await.inspect_err(|_| self.changes().look_at_everything())
-            }
-            Some(Task::Names { things, groups }) => self.names(things, groups).await,
-        };
-        if let Err(error) = done {
-            tracing::warn!(%error, "changes cannot be indexed, tried again");
-            tokio::time::sleep(RETRY_AFTER).await;
-        }
+        self.writes_fail_until = None;
+        self.record_seen().await;
+        watchdog.0 = None;
     }
 
     fn changes(&self) -> &Changes {
         &self.shared.changes
     }
 
+    /// Does a little of what there is to do, or waits for it.
+    async fn work(&mut self) {
+        // Neither reading nor a change of the index waits for anything by itself.
+        tokio::task::yield_now().await;
+        let mut result = Ok(());
+        if self.changes().take_everything() {
+            self.pass = Some(self.begin());
+        }
+        // What changes while an index is collected waits until it is there.
+        let is_collecting = self.pass.as_ref().is_some_and(|pass| pass.builder.is_some());
+        let names = match is_collecting {
+            true => Names::default(),
+            false => self.changes().take_names(),
+        };
+        let looked_at = names.len();
+        if looked_at > 0 {
+            result = self.names(names).await;
+        }
+        if let Some(mut pass) = self.pass.take() {
+            let stepped = self.step(&mut pass, looked_at).await;
+            match &stepped {
+                Ok(true) => {}
+                Ok(false) => self.pass = Some(pass),
+                Err(_) => self.changes().look_at_everything(),
+            }
+            result = result.and(stepped.map(drop));
+        } else if looked_at == 0 {
+            return self.wait().await;
+        }
+        if let Err(error) = result {
+            tracing::warn!(%error, "the fleet cannot be indexed, tried again");
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn wait(&self) {
+        match self.writes_fail_until {
+            None => self.changes().woken().await,
+            Some(until) => {
+                // Sooner when something changed.
+                let _ = tokio::time::timeout_at(until, self.changes().woken()).await;
+            }
+        }
+    }
+
     /// Writes what was seen of clients; their records then change, and are indexed like all.
-    async fn record_seen(&self) -> Result<(), FleetError> {
+    async fn record_seen(&mut self) {
+        let now = tokio::time::Instant::now();
+        if self.writes_fail_until.is_some_and(|until| until > now)
+            || self.shared.presence.is_empty()
+        {
+            return;
+        }
         let sources = &self.shared.sources;
         let seen = self.shared.presence.take();
-        if seen.is_empty() {
-            return Ok(());
-        }
         let writes = futures_util::stream::iter(seen).map(async |(name, seen)| {
             // Other clients are not things.
             let written = match sources.thing(&name).await {
-                Ok(Some(_)) => sources.record(&name, &seen).await,
-                Ok(None) => Ok(()),
+                Ok(Some(thing)) => sources.record(&thing, &seen).await,
+                Ok(None) | Err(FleetError::Registry(RegistryError::Record { .. })) => Ok(()),
                 Err(error) => Err(error),
             };
-            written.inspect_err(|_| self.shared.presence.put_back(name, seen))
+            written.inspect_err(|_| self.shared.presence.add(name, seen))
         });
         let results: Vec<_> = writes.buffer_unordered(WRITES_MAX).collect().await;
-        results.into_iter().collect()
+        let result: Result<(), FleetError> = results.into_iter().collect();
+        match result {
+            Ok(()) => self.writes_fail_until = None,
+            Err(error) => {
+                if self.writes_fail_until.is_none() {
+                    tracing::warn!(%error, "who is connected cannot be recorded, tried again");
+                }
+                self.writes_fail_until = Some(now + RETRY_AFTER);
+            }
+        }
     }
 
-    /// Looks at all that is stored.
-    async fn everything(&self) -> Result<(), FleetError> {
-        let configuration = self.shared.configuration();
+    /// A look at everything.
+    fn begin(&self) -> Pass {
         let begun_at = self.shared.sources.clock.now();
         for name in IndexName::ALL {
-            if let Some(indexed) = &mut *self.shared.write(name)
-                && indexed.status == IndexStatus::Active
-            {
-                indexed.status = IndexStatus::Rebuilding;
+            let slot = self.shared.slot(name);
+            let _index = slot.write();
+            if slot.status() == Some(IndexStatus::Active) {
+                slot.set_status(Some(IndexStatus::Rebuilding));
             }
         }
-        self.all_groups(&configuration).await?;
-        self.all_things(&configuration).await?;
-        // Something was missed meanwhile, or is to be indexed differently: once more.
-        if self.changes().is_everything_to_do() {
-            return Ok(());
-        }
-        for name in IndexName::ALL {
-            if let Some(indexed) = &mut *self.shared.write(name) {
-                indexed.status = IndexStatus::Active;
-                let documents = indexed.index.len();
-                let took = self.shared.sources.clock.now().saturating_duration_since(begun_at);
-                tracing::info!(index = %name, documents, ?took, "indexed");
-            }
-        }
-        Ok(())
+        let is_first = self.shared.things.status() == Some(IndexStatus::Building);
+        let builder = is_first.then(|| Builder::new(Kind::Things, CustomFields::new()));
+        let configuration = self.shared.configuration();
+        Pass { configuration, begun_at, next: Step::Groups(None), builder }
     }
 
-    async fn all_groups(&self, configuration: &IndexingConfiguration) -> Result<(), FleetError> {
-        let groups = self.shared.sources.registry.all_thing_groups().await?;
-        let names: BTreeSet<_> = groups.iter().map(|group| group.name.clone()).collect();
-        let known: Vec<_> = self.shared.dynamic().keys().cloned().collect();
-        known.iter().filter(|name| !names.contains(*name)).for_each(|name| self.no_group(name));
-        for group in groups {
-            self.group(group, configuration).await?;
-        }
-        self.remove_others(IndexName::ThingGroups).await
-    }
-
-    async fn all_things(&self, configuration: &IndexingConfiguration) -> Result<(), FleetError> {
-        let indexing = &configuration.things;
-        if !indexing.registry {
-            return Ok(());
+    /// Does a page of a pass; true when it is over. Meanwhile so many names were looked at.
+    async fn step(&self, pass: &mut Pass, looked_at: usize) -> Result<bool, FleetError> {
+        if !Arc::ptr_eq(&pass.configuration, &self.shared.configuration()) {
+            // Whoever changed it has asked for another pass.
+            return Ok(true);
         }
         let sources = &self.shared.sources;
-        // The first time everything is collected and put in order at once.
-        let is_first = self.shared.status(IndexName::Things) == Some(IndexStatus::Building);
-        let mut builder = is_first.then(|| Builder::new(Kind::Things, CustomFields::new()));
-        let mut after: Option<String> = None;
-        loop {
-            let page = PageRequest { limit: PAGE, after: after.as_deref() };
-            let page = sources.registry.list_things(&ThingFilter::default(), page).await?;
-            let mut read: Vec<Read> = Vec::with_capacity(page.items.len());
-            for thing in page.items {
-                let document = sources.document(&thing, indexing).await?;
-                read.push((thing.name.clone(), Some((thing, document))));
-            }
-            match &mut builder {
-                Some(builder) => {
-                    for (name, it) in &read {
-                        it.iter().for_each(|(_, document)| builder.add(name.as_str(), document));
+        pass.next = match &pass.next {
+            Step::Groups(after) => match self.page_of_groups(after.as_deref()).await? {
+                Some(next) => Step::Groups(Some(next)),
+                None if pass.configuration.things.registry => Step::Things(None),
+                None => Step::Leftovers(IndexName::ThingGroups, None),
+            },
+            Step::Things(after) => {
+                let after = after.clone();
+                match self.page_of_things(after.as_deref(), pass).await? {
+                    Some(next) => Step::Things(Some(next)),
+                    None => {
+                        if let Some(builder) = pass.builder.take() {
+                            self.begin_with(builder, &pass.configuration).await?;
+                        }
+                        Step::Leftovers(IndexName::ThingGroups, None)
                     }
                 }
-                None => self.put(&read),
             }
-            // Reading does not wait for anything by itself.
-            tokio::task::yield_now().await;
-            if self.changes().is_everything_to_do() {
-                return Ok(());
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-        match builder {
-            Some(builder) => self.begin_with(builder).await,
-            None => self.remove_others(IndexName::Things).await,
-        }
-    }
-
-    /// The index of things begins with what was collected; what changed meanwhile is in the list of
-    /// changes.
-    async fn begin_with(&self, builder: Builder) -> Result<(), FleetError> {
-        // Takes a second for a million things.
-        let built = tokio::task::spawn_blocking(|| builder.build()).await;
-        let mut index = built.map_err(|error| FleetError::Cut(error.to_string()))?;
-        // Of now: they may have changed too.
-        index.set_custom_fields(self.shared.configuration().things.custom_fields.clone());
-        self.shared.metrics.indexed_things.set(index.len() as u64);
-        if let Some(indexed) = &mut *self.shared.write(IndexName::Things) {
-            indexed.index = index;
-        }
-        Ok(())
-    }
-
-    /// Takes from an index what is not stored any more.
-    async fn remove_others(&self, name: IndexName) -> Result<(), FleetError> {
-        let all = Query::parse("*").expect("this is the query for everything");
-        let mut after: Option<String> = None;
-        loop {
-            let page = match &*self.shared.read(name) {
-                Some(indexed) if indexed.status == IndexStatus::Rebuilding => {
-                    indexed.index.search(&all, after.as_deref(), PAGE)
+            Step::Leftovers(name, after) => {
+                match (self.remove_leftovers(*name, after.clone()).await?, name) {
+                    (Some(next), _) => Step::Leftovers(*name, Some(next)),
+                    (None, IndexName::ThingGroups) => Step::Leftovers(IndexName::Things, None),
+                    (None, IndexName::Things) => Step::Records(None),
                 }
-                _ => return Ok(()),
+            }
+            Step::Records(after) => match sources.forget_gone(after.as_deref(), PAGE).await? {
+                Some(next) => Step::Records(Some(next)),
+                None => Step::CatchUp(self.changes().len()),
+            },
+            Step::CatchUp(names) if *names > looked_at => Step::CatchUp(names - looked_at),
+            Step::CatchUp(_) => {
+                self.finish(pass);
+                return Ok(true);
+            }
+        };
+        Ok(false)
+    }
+
+    /// The indexes are what is stored, unless something was missed meanwhile; then they can be asked, and
+    /// another pass follows.
+    fn finish(&self, pass: &Pass) {
+        for name in IndexName::ALL {
+            let slot = self.shared.slot(name);
+            let index = slot.write();
+            let Some(index) = &*index else { continue };
+            if !Arc::ptr_eq(&pass.configuration, &self.shared.configuration()) {
+                return;
+            }
+            let status = match self.changes().is_everything_to_do() {
+                true => IndexStatus::Rebuilding,
+                false => IndexStatus::Active,
             };
-            for document in &page.names {
-                if !self.shared.sources.has(name, document).await?
-                    && let Some(indexed) = &mut *self.shared.write(name)
-                {
-                    indexed.index.remove(document);
+            slot.set_status(Some(status));
+            let took = self.shared.sources.clock.now().saturating_duration_since(pass.begun_at);
+            tracing::info!(index = %name, documents = index.len(), ?took, "indexed");
+        }
+    }
+
+    async fn page_of_groups(&self, after: Option<&str>) -> Result<Option<String>, FleetError> {
+        let page = self.shared.sources.registry.thing_groups_after(after, PAGE).await?;
+        let is_last = page.len() < PAGE;
+        let mut last = None;
+        for (name, group) in page {
+            match group {
+                Ok(group) => self.index_group(group).await?,
+                Err(error) => tracing::error!(thing_group = name, %error, "group is not indexed"),
+            }
+            last = Some(name);
+        }
+        Ok(last.filter(|_| !is_last))
+    }
+
+    async fn page_of_things(
+        &self,
+        after: Option<&str>,
+        pass: &mut Pass,
+    ) -> Result<Option<String>, FleetError> {
+        let sources = &self.shared.sources;
+        let page = sources.registry.things_after(after, PAGE).await?;
+        let is_last = page.len() < PAGE;
+        let mut looked: Vec<Looked> = Vec::with_capacity(page.len());
+        let mut last = None;
+        for (name, thing) in page {
+            match thing {
+                Ok(thing) => {
+                    let document = sources.document(&thing, &pass.configuration.things).await?;
+                    looked.push((thing.name.clone(), Some((thing, document))));
+                }
+                Err(error) => tracing::error!(thing = name, %error, "thing is not indexed"),
+            }
+            last = Some(name);
+        }
+        match &mut pass.builder {
+            Some(builder) => {
+                for (name, it) in &looked {
+                    it.iter().for_each(|(_, document)| builder.add(name.as_str(), document));
                 }
             }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
+            None => self.index_things(looked).await?,
+        }
+        Ok(last.filter(|_| !is_last))
+    }
+
+    /// The index of things begins with what was collected; what changed meanwhile waits as names.
+    async fn begin_with(
+        &self,
+        builder: Builder,
+        configuration: &Arc<IndexingConfiguration>,
+    ) -> Result<(), FleetError> {
+        let (shared, configuration) = (self.shared.clone(), configuration.clone());
+        // Takes a second for a million things.
+        aside(move || {
+            let mut built = builder.build();
+            built.set_custom_fields(configuration.things.custom_fields.clone());
+            let mut index = shared.things.write();
+            if let Some(index) = &mut *index
+                && Arc::ptr_eq(&configuration, &shared.configuration())
+            {
+                shared.metrics.indexed_things.set(built.len() as u64);
+                *index = built;
+            }
+        })
+        .await
+    }
+
+    /// Takes from a page of an index what is not stored any more.
+    async fn remove_leftovers(
+        &self,
+        name: IndexName,
+        after: Option<String>,
+    ) -> Result<Option<String>, FleetError> {
+        let shared = self.shared.clone();
+        let page = aside(move || {
+            let all = Query::parse("*").expect("this is the query for everything");
+            let index = shared.slot(name).read();
+            index.as_ref().map(|index| index.search(&all, after.as_deref(), PAGE))
+        });
+        let Some(page) = page.await? else { return Ok(None) };
+        for document in page.names {
+            match self.shared.sources.has(name, &document).await {
+                Ok(true) => continue,
+                // It was indexed before it became what cannot be read.
+                Ok(false) | Err(FleetError::Registry(RegistryError::Record { .. })) => {}
+                Err(error) => return Err(error),
+            }
+            match name {
+                IndexName::Things => {
+                    if let Ok(name) = ThingName::parse(&document) {
+                        self.index_things(vec![(name, None)]).await?;
+                    }
+                }
+                IndexName::ThingGroups => {
+                    if let Ok(name) = ThingGroupName::parse(&document) {
+                        self.remove_group(name).await?;
+                    }
+                }
             }
         }
+        Ok(page.next)
     }
 
     /// Looks at what changed. What cannot be read waits again, and the first error is returned.
-    async fn names(
-        &self,
-        things: Vec<ThingName>,
-        groups: Vec<ThingGroupName>,
-    ) -> Result<(), FleetError> {
+    async fn names(&self, names: Names) -> Result<(), FleetError> {
         let configuration = self.shared.configuration();
         let mut result = Ok(());
-        for name in groups {
-            if let Err(error) = self.changed_group(&name, &configuration).await {
+        for name in names.groups {
+            if let Err(error) = self.changed_group(&name).await {
                 self.changes().group(name);
                 result = result.and(Err(error));
             }
@@ -241,31 +377,30 @@ impl Worker {
         if !configuration.things.registry {
             return result;
         }
-        let mut read = Vec::with_capacity(BATCH);
-        for name in things {
+        let mut looked = Vec::with_capacity(names.things.len());
+        for name in names.things {
             match self.changed_thing(&name, &configuration).await {
-                Ok(it) => read.push((name, it)),
+                Ok(it) => looked.push((name, it)),
                 Err(error) => {
                     self.changes().thing(name);
                     result = result.and(Err(error));
                 }
             }
         }
-        self.put(&read);
+        self.index_things(looked).await?;
         result
     }
 
-    async fn changed_group(
-        &self,
-        name: &ThingGroupName,
-        configuration: &IndexingConfiguration,
-    ) -> Result<(), FleetError> {
+    async fn changed_group(&self, name: &ThingGroupName) -> Result<(), FleetError> {
         match self.shared.sources.registry.describe_thing_group(name).await {
-            Ok(group) => self.group(group, configuration).await?,
-            Err(RegistryError::ResourceNotFound(_)) => self.no_group(name),
-            Err(error) => return Err(error.into()),
+            Ok(group) => self.index_group(group).await,
+            Err(RegistryError::ResourceNotFound(_)) => self.remove_group(name.clone()).await,
+            Err(error @ RegistryError::Record { .. }) => {
+                tracing::error!(thing_group = %name, %error, "group is not indexed");
+                self.remove_group(name.clone()).await
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     async fn changed_thing(
@@ -274,90 +409,107 @@ impl Worker {
         configuration: &IndexingConfiguration,
     ) -> Result<Option<(Thing, Document)>, FleetError> {
         let sources = &self.shared.sources;
-        match sources.thing(name).await? {
-            Some(thing) => {
+        match sources.thing(name).await {
+            Ok(Some(thing)) => {
                 let document = sources.document(&thing, &configuration.things).await?;
                 Ok(Some((thing, document)))
             }
-            None => {
+            Ok(None) => {
                 sources.forget(name).await?;
                 Ok(None)
             }
+            Err(FleetError::Registry(error @ RegistryError::Record { .. })) => {
+                tracing::error!(thing = %name, %error, "thing is not indexed");
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
     /// Puts things into the index, and tells which dynamic groups they joined and left.
-    fn put(&self, read: &[Read]) {
-        let dynamic = self.shared.dynamic();
-        let mut moved: Vec<(&Thing, &ThingGroup, bool)> = Vec::new();
-        {
-            let mut guard = self.shared.write(IndexName::Things);
-            let Some(indexed) = &mut *guard else { return };
-            // Who is in a group when the index is built was there before.
-            let is_told = indexed.status != IndexStatus::Building;
-            for (name, read) in read {
-                let Some((thing, document)) = read else {
-                    indexed.index.remove(name.as_str());
-                    continue;
-                };
-                let groups = || dynamic.values().filter(|_| is_told);
-                let matching = || {
-                    let index = &indexed.index;
-                    let matches = |it: &DynamicGroup| index.matches(&it.query, name.as_str());
-                    groups().map(matches).collect::<Vec<bool>>()
-                };
-                let before = matching();
-                indexed.index.upsert(name.as_str(), document);
-                let index = &indexed.index;
-                for (it, was_in) in groups().zip(before) {
-                    let is_in = index.matches(&it.query, name.as_str());
-                    if is_in != was_in {
-                        moved.push((thing, &it.group, is_in));
+    async fn index_things(&self, looked: Vec<Looked>) -> Result<(), FleetError> {
+        let shared = self.shared.clone();
+        aside(move || {
+            shared.metrics.index_updates.add(looked.len() as u64);
+            let dynamic = shared.dynamic();
+            for some in looked.chunks(LOCKED) {
+                let mut moved = Vec::new();
+                if let Some(index) = &mut *shared.things.write() {
+                    // Who is in a group when the index is built was there before.
+                    let is_told = shared.things.status() != Some(IndexStatus::Building);
+                    let groups: Vec<_> = dynamic.values().filter(|_| is_told).collect();
+                    for looked in some {
+                        index_thing(index, looked, &groups, &mut moved);
                     }
+                    shared.metrics.indexed_things.set(index.len() as u64);
+                }
+                for (thing, group, is_in) in moved {
+                    shared.events.dynamic_membership_changed(thing, group, is_in);
                 }
             }
-            self.shared.metrics.indexed_things.set(indexed.index.len() as u64);
-        }
-        self.shared.metrics.index_updates.add(read.len() as u64);
-        for (thing, group, is_in) in moved {
-            self.shared.events.dynamic_membership_changed(thing, group, is_in);
-        }
+        })
+        .await
     }
 
     /// A group is there, or is different.
-    async fn group(
-        &self,
-        group: ThingGroup,
-        configuration: &IndexingConfiguration,
-    ) -> Result<(), FleetError> {
-        if configuration.groups.enabled {
-            let document = self.shared.sources.group(&group).await?;
-            if let Some(indexed) = &mut *self.shared.write(IndexName::ThingGroups) {
-                indexed.index.set_group(group.name.as_str(), &document);
+    async fn index_group(&self, group: ThingGroup) -> Result<(), FleetError> {
+        let document = self.shared.sources.group(&group).await?;
+        let shared = self.shared.clone();
+        aside(move || {
+            let mut dynamic = shared.dynamic.write().unwrap_or_else(PoisonError::into_inner);
+            match group.query.as_deref().map(Query::parse) {
+                Some(Ok(query)) => {
+                    let name = group.name.clone();
+                    dynamic.insert(name, DynamicGroup { group: group.clone(), query });
+                }
+                // It parsed when it was stored: by another version of the host.
+                Some(Err(error)) => {
+                    let name = &group.name;
+                    tracing::error!(thing_group = %name, %error, "dynamic group has no members");
+                    dynamic.remove(name);
+                }
+                None => drop(dynamic.remove(&group.name)),
             }
-        }
-        let Some(query) = group.query.as_deref() else { return Ok(()) };
-        match Query::parse(query) {
-            Ok(query) => {
-                let name = group.name.clone();
-                let mut dynamic =
-                    self.shared.dynamic.write().unwrap_or_else(PoisonError::into_inner);
-                dynamic.insert(name, DynamicGroup { group, query });
+            drop(dynamic);
+            if let Some(index) = &mut *shared.groups.write() {
+                index.set_group(group.name.as_str(), &document);
             }
-            // It parsed when it was stored: by another version of the host.
-            Err(error) => {
-                tracing::error!(thing_group = %group.name, %error, "dynamic group has no members");
-                self.no_group(&group.name);
-            }
-        }
-        Ok(())
+        })
+        .await
     }
 
     /// A group is gone.
-    fn no_group(&self, name: &ThingGroupName) {
-        self.shared.dynamic.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        if let Some(indexed) = &mut *self.shared.write(IndexName::ThingGroups) {
-            indexed.index.remove(name.as_str());
+    async fn remove_group(&self, name: ThingGroupName) -> Result<(), FleetError> {
+        let shared = self.shared.clone();
+        aside(move || {
+            shared.dynamic.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            if let Some(index) = &mut *shared.groups.write() {
+                index.remove(name.as_str());
+            }
+        })
+        .await
+    }
+}
+
+/// Puts a thing into the index, or takes it out; adds the groups that it joined (true) and left.
+fn index_thing<'a>(
+    index: &mut Index,
+    (name, it): &'a Looked,
+    groups: &[&'a DynamicGroup],
+    moved: &mut Vec<(&'a Thing, &'a ThingGroup, bool)>,
+) {
+    let Some((thing, document)) = it else {
+        index.remove(name.as_str());
+        return;
+    };
+    let matching = |index: &Index| -> Vec<bool> {
+        groups.iter().map(|it| index.matches(&it.query, name.as_str())).collect()
+    };
+    let before = matching(index);
+    index.upsert(name.as_str(), document);
+    for ((it, was_in), is_in) in groups.iter().zip(before).zip(matching(index)) {
+        if is_in != was_in {
+            moved.push((thing, &it.group, is_in));
         }
     }
 }

@@ -93,7 +93,7 @@ async fn check(registry: &Registry, plan: &Plan) -> Result<(), ProvisioningError
     }
     if let Some((_, thing)) = &plan.thing {
         for group in &thing.groups {
-            registry.describe_thing_group(group).await?;
+            registry.describe_thing_group(group).await?.check_is_static()?;
         }
         if let Some(type_name) = &thing.type_name {
             registry.describe_thing_type(type_name).await?;

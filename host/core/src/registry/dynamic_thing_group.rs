@@ -6,6 +6,7 @@
 //! Source: AWS IoT developer guide, "Dynamic thing groups".
 
 use super::index::ALL;
+use super::quarantine::QUARANTINE_GROUP;
 use super::thing_group::ThingGroup;
 use super::{Registry, RegistryError, ThingGroupProperties};
 use crate::ids::ThingGroupName;
@@ -33,8 +34,8 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::InvalidQuery`]; [`RegistryError::ResourceAlreadyExists`] when its query or
     /// properties differ, or it is static; [`RegistryError::InvalidRequest`] beyond
-    /// `Limits::thing_group_attributes`; [`RegistryError::LimitExceeded`] beyond
-    /// [`DYNAMIC_GROUPS_MAX`].
+    /// `Limits::thing_group_attributes`, and for the name of the quarantine's group;
+    /// [`RegistryError::LimitExceeded`] beyond [`DYNAMIC_GROUPS_MAX`].
     pub async fn create_dynamic_thing_group(
         &self,
         name: &ThingGroupName,
@@ -42,6 +43,11 @@ impl Registry {
         properties: ThingGroupProperties,
     ) -> Result<ThingGroup, RegistryError> {
         Query::parse(query)?;
+        if name.as_str() == QUARANTINE_GROUP {
+            return Err(RegistryError::InvalidRequest(format!(
+                "{QUARANTINE_GROUP} is the group of things in quarantine, and static"
+            )));
+        }
         let group = self.new_group(name, None, Some(query.to_owned()), properties);
         let others = self.dynamic_thing_groups().await?;
         if others.len() >= DYNAMIC_GROUPS_MAX && others.iter().all(|it| it.name != *name) {
@@ -94,14 +100,6 @@ impl Registry {
     /// When the store fails.
     pub async fn dynamic_thing_groups(&self) -> Result<Vec<ThingGroup>, RegistryError> {
         Ok(self.list(ALL, |group: &ThingGroup| group.query.is_some()).await?.items)
-    }
-
-    /// All groups, ordered by name.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn all_thing_groups(&self) -> Result<Vec<ThingGroup>, RegistryError> {
-        Ok(self.list(ALL, |_: &ThingGroup| true).await?.items)
     }
 }
 

@@ -45,6 +45,8 @@ pub struct ThingIndexing {
     pub named_shadow: bool,
     /// And whether the thing is connected.
     pub connectivity: bool,
+    /// GetThingConnectivityData may tell from where it is.
+    pub socket_information: bool,
     /// Fields that can be aggregated besides the managed ones.
     pub custom_fields: CustomFields,
 }
@@ -192,6 +194,7 @@ pub(super) struct IndexingRecord {
     named_shadows: Vec<String>,
     named_shadow: bool,
     connectivity: bool,
+    socket_information: bool,
     thing_fields: BTreeMap<String, String>,
     groups: bool,
     group_fields: BTreeMap<String, String>,
@@ -214,6 +217,7 @@ impl Stored for IndexingConfiguration {
             named_shadows: things.named_shadows.iter().map(ToString::to_string).collect(),
             named_shadow: things.named_shadow,
             connectivity: things.connectivity,
+            socket_information: things.socket_information,
             thing_fields: fields(&things.custom_fields),
             groups: groups.enabled,
             group_fields: fields(&groups.custom_fields),
@@ -233,6 +237,7 @@ impl Stored for IndexingConfiguration {
                 named_shadows: names.collect::<Result<_, _>>().map_err(|it| it.to_string())?,
                 named_shadow: record.named_shadow,
                 connectivity: record.connectivity,
+                socket_information: record.socket_information,
                 custom_fields: fields(record.thing_fields)?,
             },
             groups: ThingGroupIndexing {

@@ -102,17 +102,18 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::NotConfigured`], [`RegistryError::LimitExceeded`] beyond 500 targets,
-    /// [`RegistryError::InvalidRequest`] for a group that does not exist.
+    /// [`RegistryError::InvalidRequest`] for a group that does not exist or is dynamic.
     pub async fn set_log_level(&self, target: Target, level: Level) -> Result<(), RegistryError> {
         let _one_at_a_time = self.0.log_changes.lock().await;
         self.check_log_options().await?;
         if let Target::ThingGroup(group) = &target {
             // The operation has no exception for what is missing.
             let found = self.describe_thing_group(group).await;
-            found.map_err(|error| match error {
+            let found = found.map_err(|error| match error {
                 RegistryError::ResourceNotFound(message) => RegistryError::InvalidRequest(message),
                 error => error,
             })?;
+            found.check_is_static()?;
         }
         let is_new = self.read::<LogLevel>(&key(&target)).await?.is_none();
         if is_new && self.list::<LogLevel>(ALL, |_| true).await?.items.len() > TARGETS_MAX {

@@ -294,6 +294,19 @@ impl Registry {
         self.list(page, |thing| filter.accepts(thing)).await
     }
 
+    /// The things behind a name, in their order, for whoever looks at all of them: one that cannot be
+    /// read does not end the look.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn things_after(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Result<Thing, RegistryError>)>, RegistryError> {
+        self.records_after(after, limit).await
+    }
+
     /// `arn:aws:iot:<region>:<account>:thing/<name>`.
     pub fn thing_arn(&self, name: &ThingName) -> String {
         self.account().arn(&format!("thing/{name}"))

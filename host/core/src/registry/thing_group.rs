@@ -67,7 +67,10 @@ impl ThingGroupProperties {
 
 impl ThingGroup {
     /// What only groups can have or do that have no query.
-    pub(super) fn check_is_static(&self) -> Result<(), RegistryError> {
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidRequest`] for a dynamic group.
+    pub(crate) fn check_is_static(&self) -> Result<(), RegistryError> {
         match self.query {
             None => Ok(()),
             Some(_) => Err(RegistryError::InvalidRequest(format!(
@@ -274,6 +277,19 @@ impl Registry {
             return Ok(());
         }
         Err(RegistryError::Busy)
+    }
+
+    /// The groups behind a name, in their order, for whoever looks at all of them: see
+    /// [`Registry::things_after`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn thing_groups_after(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Result<ThingGroup, RegistryError>)>, RegistryError> {
+        self.records_after(after, limit).await
     }
 
     /// ListThingGroups, ordered by name: those directly below `parent`, or the roots; with those below

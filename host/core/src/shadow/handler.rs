@@ -323,7 +323,7 @@ fn not_found(id: &ShadowId) -> ShadowError {
     ShadowError::NotFound { name: id.display_name().to_owned() }
 }
 
-pub(super) fn failed(id: &ShadowId, error: &dyn std::error::Error) -> ShadowError {
+fn failed(id: &ShadowId, error: &dyn std::error::Error) -> ShadowError {
     let source = error.source().map(tracing::field::display);
     tracing::warn!(thing = %id.thing, shadow = %id, error = %error, source, "shadow request failed");
     ShadowError::Internal

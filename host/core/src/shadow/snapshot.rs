@@ -1,9 +1,8 @@
 //! What a shadow is at this moment, for those who follow the store: no request, and no answer to wait for.
 
 use super::document::{State, Stored, Tree};
-use super::handler::failed;
-use super::{ShadowError, ShadowId, record};
-use crate::storage::Storage;
+use super::{ShadowId, record};
+use crate::storage::{Storage, StoreError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,14 +22,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads a shadow; `None` when it does not exist.
+    /// Reads a shadow; `None` when it does not exist, and when its record cannot be read, which is
+    /// logged.
     ///
     /// # Errors
-    /// [`ShadowError::Internal`].
-    pub async fn read(storage: &dyn Storage, id: &ShadowId) -> Result<Option<Self>, ShadowError> {
-        let stored = storage.get(&id.key()).await.map_err(|error| failed(id, &error))?;
-        let Some(stored) = stored else { return Ok(None) };
-        let stored = record::decode(&stored.value).map_err(|error| failed(id, &error))?;
+    /// When the store fails.
+    pub async fn read(storage: &dyn Storage, id: &ShadowId) -> Result<Option<Self>, StoreError> {
+        let Some(stored) = storage.get(&id.key()).await? else { return Ok(None) };
+        let stored = match record::decode(&stored.value) {
+            Ok(stored) => stored,
+            Err(error) => {
+                let (thing, shadow) = (&id.thing, id);
+                tracing::error!(%thing, %shadow, %error, "shadow cannot be read");
+                return Ok(None);
+            }
+        };
         let Some(document) = Stored::existing(stored) else { return Ok(None) };
         let section = |tree: &Tree| match tree.is_empty() {
             true => Value::Null,

@@ -107,6 +107,14 @@ async fn what_only_static_groups_have_is_refused() {
     ] {
         host.check_refused(method, target, body, INVALID, "thing group Some is dynamic").await;
     }
+    let all = r#"{"queryString": "*"}"#;
+    let target = "/dynamic-thing-groups/GnomonQuarantine";
+    host.check_refused("POST", target, all, INVALID, "things in quarantine").await;
+    let level = json!({"logTarget": {"targetType": "THING_GROUP", "targetName": "Some"},
+        "logLevel": "DEBUG"});
+    host.iot("POST", "/v2LoggingOptions", r#"{"defaultLogLevel": "INFO"}"#).await;
+    let says = "thing group Some is dynamic";
+    host.check_refused("POST", "/v2LoggingLevel", &level.to_string(), INVALID, says).await;
     let properties = r#"{"thingGroupProperties": {}}"#;
     for (method, body) in [("PATCH", properties), ("DELETE", "")] {
         let target = "/dynamic-thing-groups/Static";
@@ -171,6 +179,20 @@ async fn who_joins_and_leaves_is_told() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(told, [(json!("ADDED"), arn.clone()), (json!("REMOVED"), arn)]);
+}
+
+#[tokio::test]
+async fn a_static_group_of_the_same_name_has_none_of_its_things() {
+    let host = indexed().await;
+    lamp(&host, "a", "3").await;
+    create(&host, "Some", "*").await;
+    has(&host, "Some", &["a"]).await;
+    let of_a = async || host.iot("GET", "/things/a/thing-groups", "").await["thingGroups"].clone();
+    until(async || of_a().await != json!([])).await;
+    host.iot("DELETE", "/dynamic-thing-groups/Some", "").await;
+    host.iot("POST", "/thing-groups/Some", "").await;
+    until(async || of_a().await == json!([])).await;
+    has(&host, "Some", &[]).await;
 }
 
 #[tokio::test]
