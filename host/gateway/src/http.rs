@@ -1,17 +1,18 @@
 //! HTTP/1.1 on a stream: whole requests to a handler, `/mqtt` upgraded to MQTT over WebSocket.
 //!
 //! In: a TCP or TLS stream. Out: [`HttpHandler::handle`], `connection::serve`. Bounds: request
-//! headers 64 KiB and 10 s (the wait for the next request included), body
+//! headers 64 KiB, 100 of them, and 10 s (the wait for the next request included), body
 //! `Limits::http_body_bytes` (413 beyond it) and 30 s.
-//! Content codings of requests are not undone. HTTP/2 is not spoken.
+//! Content codings of requests are not undone. HTTP/2 is not spoken. A request names one host and
+//! a path; with two `Host`s, client and host may mean different ones.
 
 use crate::connection::{self, Origin};
 use crate::websocket::{self, ByteStream};
 use bytes::Bytes;
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
@@ -24,6 +25,11 @@ use tokio_util::sync::CancellationToken;
 const HEADER_BYTES_MAX: usize = 64 * 1_024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is read and thrown away of a body that is too long, so that its client comes to read the
+/// answer: closing over unread bytes resets the connection.
+const DISCARDED_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The path that WebSocket clients ask for (AWS IoT developer guide, "MQTT over WSS").
 const MQTT_PATH: &str = "/mqtt";
@@ -50,7 +56,9 @@ where
     // At most one: after an upgrade the connection speaks no HTTP.
     let upgrade: Mutex<Option<Upgrade>> = Mutex::default();
     let answer = service_fn(|request: Request<Incoming>| {
-        let response = if service.mqtt.is_some() && request.uri().path() == MQTT_PATH {
+        let response = if let Err(message) = check_target(&request) {
+            Err(refuse(StatusCode::BAD_REQUEST, "InvalidRequestException", message))
+        } else if service.mqtt.is_some() && request.uri().path() == MQTT_PATH {
             let response = websocket::accept(&request);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let (parts, body) = request.into_parts();
@@ -77,6 +85,8 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
+        // The buffer may grow beyond its bound by one read.
+        .max_header_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), answer)
         .with_upgrades();
     let mut connection = pin!(connection);
@@ -107,17 +117,25 @@ struct Upgrade {
     head: Arc<http::request::Parts>,
 }
 
+/// Whom the request is for, and what of it, each said once (RFC 9112, 3.2).
+fn check_target<B>(request: &Request<B>) -> Result<(), &'static str> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    // HTTP/1.0 does without.
+    if hosts > 1 || hosts == 0 && request.version() >= Version::HTTP_11 {
+        return Err("one header Host is needed");
+    }
+    let path = request.uri().path();
+    match path.starts_with('/') || path == "*" && request.method() == Method::OPTIONS {
+        true => Ok(()),
+        false => Err("the target has no path; this host is no proxy"),
+    }
+}
+
 async fn handle(request: Request<Incoming>, origin: &Origin, service: &Service) -> Response<Bytes> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, service.body_bytes_max).collect();
-    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let text = format!("the body has more than {} bytes\n", service.body_bytes_max);
-            return plain(StatusCode::PAYLOAD_TOO_LARGE, text);
-        }
-        Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, "the body cannot be read\n".into()),
-        Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body took too long\n".into()),
+    let body = match read_body(body, &parts.headers, service.body_bytes_max).await {
+        Ok(body) => body,
+        Err(response) => return response,
     };
     let request = HttpRequest {
         listener: origin.listener.clone(),
@@ -129,8 +147,57 @@ async fn handle(request: Request<Incoming>, origin: &Origin, service: &Service) 
     service.handler.handle(request).await
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Bytes> {
-    let mut response = Response::new(text.into());
+/// The whole body, or the answer to one that is not taken.
+async fn read_body(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    bytes_max: usize,
+) -> Result<Bytes, Response<Bytes>> {
+    let too_long = || {
+        let message = format!("the body has more than {bytes_max} bytes");
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", &message)
+    };
+    // Who asks first whether to send it is told before.
+    if headers.contains_key(header::EXPECT) && body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_long());
+    }
+    let whole = Limited::new(&mut body, bytes_max).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard(&mut body)).await;
+            Err(too_long())
+        }
+        Ok(Err(_)) => {
+            let message = "the body cannot be read";
+            Err(refuse(StatusCode::BAD_REQUEST, "InvalidRequestException", message))
+        }
+        Err(_) => {
+            let message = "the body took too long";
+            Err(refuse(StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException", message))
+        }
+    }
+}
+
+/// Reads to the end, or until it is enough.
+async fn discard(body: &mut Incoming) {
+    let mut left = DISCARDED_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// An error as AWS's SDKs read it: most of those who ask here are some. The message is put into
+/// JSON as it is.
+fn refuse(status: StatusCode, error_type: &'static str, message: &str) -> Response<Bytes> {
+    let mut response = Response::new(format!("{{\"message\":\"{message}\"}}").into());
     *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("x-amzn-errortype", HeaderValue::from_static(error_type));
     response
 }

@@ -1,6 +1,9 @@
-//! A listener on loopback, with a handler that tells who the peer is.
+//! A listener on loopback: PROXY headers, and what attackers send as TLS and HTTP.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod hostile_http;
+mod hostile_tls;
 
 use bytes::Bytes;
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
@@ -24,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
+/// Tells who the peer is.
 struct Peer;
 
 #[async_trait::async_trait]
@@ -49,8 +53,17 @@ impl Drop for Host {
 }
 
 async fn host(proxy: bool, tls: Option<Arc<ServerConfig>>) -> Host {
+    host_of(Arc::new(Peer), proxy, tls, 8).await
+}
+
+/// Bodies may have 1,024 bytes.
+async fn host_of(
+    handler: Arc<dyn HttpHandler>,
+    proxy: bool,
+    tls: Option<Arc<ServerConfig>>,
+    connections_max: usize,
+) -> Host {
     let stop = CancellationToken::new();
-    let handler = Arc::new(Peer);
     let metrics: Arc<Metrics> = Arc::default();
     let config = ListenerConfig {
         name: "test".into(),
@@ -66,7 +79,7 @@ async fn host(proxy: bool, tls: Option<Arc<ServerConfig>>) -> Host {
             tells_offences: false,
         }),
         anonymous_policy: None,
-        connections_max: 8,
+        connections_max,
         connects_per_second: 0,
         proxy,
         protocol: Protocol::Http(Service {
