@@ -192,7 +192,7 @@ pub(crate) fn set_counter(transaction: &WriteTransaction, counter: u64) -> Resul
 /// Where a scan of keys under the prefix begins.
 pub(crate) fn start<'a>(prefix: &'a Key, after: Option<&'a Key>) -> Bound<&'a [u8]> {
     match after {
-        Some(after) if after > prefix => Bound::Excluded(after.as_str().as_bytes()),
+        Some(after) if after >= prefix => Bound::Excluded(after.as_str().as_bytes()),
         _ => Bound::Included(prefix.as_str().as_bytes()),
     }
 }

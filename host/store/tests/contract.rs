@@ -205,11 +205,14 @@ async fn scan_pages_in_the_order_of_bytes(store: Arc<dyn Storage>) {
 }
 
 async fn scan_keeps_to_its_prefix(store: Arc<dyn Storage>) {
-    for text in ["a/1", "b/1", "b/2", "b0", "c/1"] {
+    for text in ["a/1", "b/1", "b/2", "b0", "c/1", "e/", "e/1"] {
         put(&*store, text).await;
     }
     assert_eq!(pages(&*store, "b/", 10).await, [["b/1", "b/2"]]);
-    assert_eq!(pages(&*store, "", 10).await, [["a/1", "b/1", "b/2", "b0", "c/1"]]);
+    let all = ["a/1", "b/1", "b/2", "b0", "c/1", "e/", "e/1"];
+    assert_eq!(pages(&*store, "", 10).await, [all]);
+    // The prefix itself may be a key, and comes once.
+    assert_eq!(pages(&*store, "e/", 1).await, [["e/"], ["e/1"]]);
     assert!(pages(&*store, "d/", 10).await.is_empty());
     // `after` need not exist, and may lie before or behind the prefix.
     let after = async |after: &str| {
@@ -220,6 +223,8 @@ async fn scan_keeps_to_its_prefix(store: Arc<dyn Storage>) {
     assert_eq!(after("b/").await, ["b/1", "b/2"]);
     assert_eq!(after("b/11").await, ["b/2"]);
     assert!(after("c").await.is_empty());
+    let behind_itself = store.scan(&key("e/"), Some(&key("e/")), 10).await.unwrap();
+    assert_eq!(behind_itself.len(), 1);
 }
 
 async fn keys_and_values_have_bounds(store: Arc<dyn Storage>) {

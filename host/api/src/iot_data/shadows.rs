@@ -147,4 +147,15 @@ mod tests {
         }
         assert_eq!(names, ["a", "c", "d"]);
     }
+
+    #[tokio::test]
+    async fn a_thing_without_named_shadows_has_an_empty_list() {
+        let host = TestHost::new().await;
+        let list = "/api/things/shadow/ListNamedShadowsForThing/Lamp";
+        for _ in 0..2 {
+            let answer = TestHost::json(&host.call("iotdata", "GET", list, "").await);
+            assert_eq!(answer["results"], json!([]));
+            host.call("iotdata", "POST", LAMP, r#"{"state": {"reported": {"a": 1}}}"#).await;
+        }
+    }
 }

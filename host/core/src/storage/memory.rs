@@ -100,7 +100,7 @@ pub(super) fn scan<'a, V>(
     after: Option<&'a Key>,
 ) -> impl Iterator<Item = (&'a Key, &'a V)> {
     let start = match after {
-        Some(after) if after > prefix => Bound::Excluded(after),
+        Some(after) if after >= prefix => Bound::Excluded(after),
         _ => Bound::Included(prefix),
     };
     map.range((start, Bound::Unbounded))
