@@ -73,6 +73,8 @@ impl Call<'_> {
 
     /// A query parameter; an empty one counts as none.
     pub(crate) fn query(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        #[cfg(test)]
+        crate::test_shape::note_query(name);
         let mut found = self.query.iter().filter(|(key, _)| key == name);
         let value = found.next().map(|(_, value)| value.as_str()).filter(|v| !v.is_empty());
         match found.next() {
@@ -95,6 +97,8 @@ impl Call<'_> {
 
     /// A header that may be there once.
     pub(crate) fn header(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        #[cfg(test)]
+        crate::test_shape::note_header(name);
         let mut found = self.headers.get_all(name).iter();
         match (found.next(), found.next()) {
             (None, _) => Ok(None),
@@ -109,6 +113,8 @@ impl Call<'_> {
 
     /// The members of the JSON body. Unknown ones are ignored, as AWS does; no body is `{}`.
     pub(crate) fn members<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        #[cfg(test)]
+        crate::test_shape::note_members::<T>();
         let body: &[u8] = if self.body.is_empty() { b"{}" } else { self.body };
         // serde takes a list for a struct as well; AWS does not.
         if body.trim_ascii_start().first().is_some_and(|byte| *byte == b'[') {

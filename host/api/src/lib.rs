@@ -31,6 +31,8 @@ mod table_operations;
 mod test_ca;
 #[cfg(test)]
 mod test_host;
+#[cfg(test)]
+mod test_shape;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -228,6 +228,9 @@ fn pattern(path: &str) -> String {
 }
 
 #[cfg(test)]
+mod bad_input;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
