@@ -3,8 +3,8 @@
 //! The tests know bytes, not types: they share no code with the gateway's codec. Every test names
 //! the normative statements that it shows, in lines of its doc comment such as
 //! `/// 5.0: 3.1.0-1, 3.1.0-2`; `statements` checks them against the lists of both standards in
-//! `statements-3.1.1.txt` and `statements-5.0.txt`. Only `hostile` is about more than the standards
-//! say.
+//! `statements-3.1.1.txt` and `statements-5.0.txt`. Only `hostile` and `certificates` are about
+//! more than the standards say.
 //!
 //! `CONFORMANCE_BROKER=host:port` runs the same tests against any broker.
 
@@ -18,6 +18,7 @@ mod wire;
 
 mod aliases;
 mod auth;
+mod certificates;
 mod connect;
 mod deliver;
 mod delivery;

@@ -24,12 +24,15 @@ use gnomon_core::random::{Random, SeededRandom};
 use gnomon_core::registry::{IssueError, Issued, Issuer, Ports, Registry};
 use gnomon_core::session::{Compat, Config};
 use gnomon_core::storage::{MemoryJournal, MemoryStore};
-use gnomon_core::time::{Clock, Now, SystemClock};
+use gnomon_core::time::{Clock, ManualClock, Now, SystemClock, Timestamp};
 use gnomon_gateway::connection::{self, Shared};
 use gnomon_gateway::event_loop::EventLoops;
 use gnomon_gateway::http::Service;
 use gnomon_gateway::listener::{Listener, ListenerConfig, Protocol};
 use gnomon_gateway::timer::Wheel;
+use gnomon_gateway::tls::{Presented, server_config};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
@@ -86,6 +89,26 @@ pub mod small {
 struct Addresses {
     mqtt: SocketAddr,
     websocket: SocketAddr,
+}
+
+/// A gateway that only certificates open, and what knows them.
+pub struct Secure {
+    /// MQTT over TLS.
+    pub mqtt: SocketAddr,
+    /// HTTPS, with MQTT over WebSocket on `/mqtt`.
+    pub https: SocketAddr,
+    /// Of certificates.
+    pub registry: Registry,
+    /// What clients trust.
+    pub root: CertificateDer<'static>,
+    store: Arc<MemoryStore>,
+}
+
+impl Secure {
+    /// The same registry at another time.
+    pub fn registry_at(&self, now: Timestamp) -> Registry {
+        registry(self.store.clone(), Arc::new(ManualClock::new(now)), &Limits::default())
+    }
 }
 
 static OTHER: LazyLock<Option<SocketAddr>> = LazyLock::new(|| {
@@ -153,9 +176,32 @@ pub fn strict() -> Option<SocketAddr> {
     })
 }
 
+/// Waits for what the registry does.
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(work)
+}
+
 /// A listener for WebSockets on `/mqtt`; `None` against another broker.
 pub fn websocket() -> Option<SocketAddr> {
     is_gnomon().then(|| GENEROUS.websocket)
+}
+
+/// A gateway with TLS and nobody anonymous; `None` against another broker.
+pub fn secure() -> Option<Secure> {
+    is_gnomon().then(|| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let root = params.self_signed(&key).unwrap().der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let tls = server_config(Presented::new(vec![root.clone()], key).unwrap()).unwrap();
+        let store = Arc::<MemoryStore>::default();
+        let registry = registry(store.clone(), Arc::new(SystemClock), &Limits::default());
+        let strictness = QuarantineConfig::default();
+        let timeout = Duration::from_secs(60);
+        let started =
+            start_on(registry.clone(), Limits::default(), timeout, strictness, Some(Arc::new(tls)));
+        Secure { mqtt: started.mqtt, https: started.websocket, registry, root, store }
+    })
 }
 
 fn start(limits: Limits, connect_timeout: Duration) -> Addresses {
@@ -167,9 +213,20 @@ fn start_with(
     connect_timeout: Duration,
     quarantine: QuarantineConfig,
 ) -> Addresses {
+    let registry = registry(Arc::default(), Arc::new(SystemClock), &limits);
+    start_on(registry, limits, connect_timeout, quarantine, None)
+}
+
+fn start_on(
+    registry: Registry,
+    limits: Limits,
+    connect_timeout: Duration,
+    quarantine: QuarantineConfig,
+    tls: Option<Arc<ServerConfig>>,
+) -> Addresses {
     RUNTIME.block_on(async {
         let tells_offences = quarantine.enabled;
-        let shared = gateway(&limits, quarantine).await;
+        let shared = gateway(registry, &limits, quarantine).await;
         let session = Arc::new(Config {
             limits,
             connect_timeout,
@@ -184,24 +241,28 @@ fn start_with(
             body_bytes_max: 0,
             stop: shared.stop.clone(),
         };
-        let mqtt = listen(Protocol::Mqtt(shared.clone()), &shared, &session).await;
-        let websocket = listen(Protocol::Http(service), &shared, &session).await;
+        let protocol = Protocol::Mqtt(shared.clone());
+        let mqtt = listen(protocol, &shared, &session, tls.clone()).await;
+        let websocket = listen(Protocol::Http(service), &shared, &session, tls).await;
         RUNTIME.spawn(connection::watch_permissions(shared.clone()));
         Addresses { mqtt, websocket }
     })
 }
 
-async fn gateway(limits: &Limits, strictness: QuarantineConfig) -> Arc<Shared> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
-    let registry = Registry::new(Ports {
-        storage: Arc::new(MemoryStore::default()),
-        clock: clock.clone(),
-        random: random.clone(),
+fn registry(storage: Arc<MemoryStore>, clock: Arc<dyn Clock>, limits: &Limits) -> Registry {
+    Registry::new(Ports {
+        storage,
+        clock,
+        random: Arc::new(SeededRandom::new(1)),
         issuer: Arc::new(NoIssuer),
         account: Account::default(),
         limits: Arc::new(limits.clone()),
-    });
+    })
+}
+
+async fn gateway(registry: Registry, limits: &Limits, strictness: QuarantineConfig) -> Arc<Shared> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
     registry.create_policy(&PolicyName::parse("Tests").unwrap(), POLICY).await.unwrap();
     let custom = CustomAuthorizer { authorizer: Arc::new(Users::default()), token_key_name: None };
     let authorizers = Authorizers {
@@ -258,14 +319,19 @@ async fn gateway(limits: &Limits, strictness: QuarantineConfig) -> Arc<Shared> {
     shared
 }
 
-async fn listen(protocol: Protocol, shared: &Shared, session: &Arc<Config>) -> SocketAddr {
+async fn listen(
+    protocol: Protocol,
+    shared: &Shared,
+    session: &Arc<Config>,
+    tls: Option<Arc<ServerConfig>>,
+) -> SocketAddr {
     let listener = Listener::bind(ListenerConfig {
         name: "tests".into(),
         bind: (Ipv4Addr::LOCALHOST, 0).into(),
-        tls: None,
+        anonymous_policy: tls.is_none().then(|| "Tests".into()),
+        tls,
         insecure: false,
         session: session.clone(),
-        anonymous_policy: Some("Tests".into()),
         connections_max: 1_000,
         connects_per_second: 0,
         proxy: false,
@@ -348,7 +414,7 @@ impl EnhancedAuthorizer for Steps {
     }
 }
 
-/// No test has a certificate.
+/// Tests bring their certificates.
 struct NoIssuer;
 
 impl Issuer for NoIssuer {
