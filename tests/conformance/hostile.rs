@@ -413,6 +413,19 @@ fn a_websocket_frame_that_no_client_may_send_ends_the_connection() {
 }
 
 #[test]
+fn an_upgrade_says_once_whom_it_is_for() {
+    let protocol = "Sec-WebSocket-Protocol: mqtt\r\n";
+    let Some((_, head)) = Socket::upgrade(&format!("{protocol}Host: other\r\n")) else { return };
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+    // Whose page it comes from is no matter: nobody is known here by what a browser adds by itself.
+    let (mut socket, head) =
+        Socket::upgrade(&format!("{protocol}Origin: https://evil.example\r\n")).unwrap();
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    socket.send(&Connect::new(Version::V5).bytes());
+    socket.packet(Version::V5);
+}
+
+#[test]
 fn compression_of_websocket_frames_is_not_agreed_on() {
     let offer = "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
     let Some((mut socket, head)) = Socket::upgrade(offer) else { return };
