@@ -12,8 +12,18 @@ const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
 
 /// The fuzzers in `tests/fuzz`.
-const FUZZERS: [&str; 9] =
-    ["codec", "policy", "query", "registration", "session", "shadow", "signature", "sql", "topic"];
+const FUZZERS: [&str; 10] = [
+    "codec",
+    "policy",
+    "query",
+    "registration",
+    "rest",
+    "session",
+    "shadow",
+    "signature",
+    "sql",
+    "topic",
+];
 
 /// How long each is tried; to find something, run one for longer.
 const FUZZ_SECONDS: u32 = 10;
