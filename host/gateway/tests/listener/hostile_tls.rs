@@ -49,8 +49,8 @@ async fn tls_host() -> Host {
 struct Claims(Arc<sign::CertifiedKey>);
 
 impl Claims {
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
-        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    fn new(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> Self {
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(key).unwrap();
         Self(Arc::new(sign::CertifiedKey::new(chain, key)))
     }
 }
@@ -241,11 +241,11 @@ async fn whoever_has_not_the_key_of_a_certificate_does_not_present_it() {
     let thief = certificate("thief", &PKCS_ECDSA_P256_SHA256);
     let of = |it: &CertifiedKey<KeyPair>| it.cert.der().clone();
     for version in VERSIONS {
-        let honest = Claims::new(vec![of(&device)], key(&device));
+        let honest = Claims::new(vec![of(&device)], &key(&device));
         let told = format!("certificate {}", of(&device).len());
         assert!(ask(&host, client(version, Some(honest))).await.unwrap().ends_with(&told));
         // The chain is no matter: whose key signs is the first.
-        let followed = Claims::new(vec![of(&device), of(&thief), of(&SERVER)], key(&device));
+        let followed = Claims::new(vec![of(&device), of(&thief), of(&SERVER)], &key(&device));
         assert!(ask(&host, client(version, Some(followed))).await.unwrap().ends_with(&told));
         for (chain, expected) in [
             (vec![of(&device)], AlertDescription::DecryptError),
@@ -253,7 +253,7 @@ async fn whoever_has_not_the_key_of_a_certificate_does_not_present_it() {
             (vec![vec![0xff; 500].into()], AlertDescription::BadCertificate),
             (vec![Vec::new().into()], AlertDescription::BadCertificate),
         ] {
-            let claims = Claims::new(chain.clone(), key(&thief));
+            let claims = Claims::new(chain.clone(), &key(&thief));
             let refused = ask(&host, client(version, Some(claims))).await;
             assert_eq!(refused, Err(expected), "{:?} {}", version.version, chain[0].len());
         }
@@ -267,7 +267,7 @@ async fn keys_on_every_curve_of_the_registry_can_prove_themselves() {
     for algorithm in [&PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA512, &PKCS_ED25519] {
         let device = certificate("device", algorithm);
         for version in VERSIONS {
-            let claims = Claims::new(vec![device.cert.der().clone()], key(&device));
+            let claims = Claims::new(vec![device.cert.der().clone()], &key(&device));
             let answer = ask(&host, client(version, Some(claims))).await;
             let told = format!("certificate {}", device.cert.der().len());
             assert!(answer.unwrap().ends_with(&told), "{algorithm:?} {:?}", version.version);
