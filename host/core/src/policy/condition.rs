@@ -163,7 +163,9 @@ impl Filled<'_> {
         match self {
             Self::Equals(texts) => texts.iter().any(|text| text == value.as_bytes()),
             Self::EqualsIgnoreCase(texts) => texts.contains(&lower(value)),
-            Self::Like(patterns) => patterns.iter().any(|pattern| glob::matches(pattern, value)),
+            Self::Like(patterns) => {
+                patterns.iter().any(|pattern| glob::matches(pattern, value.as_bytes()))
+            }
             Self::Ip(networks) => value
                 .parse()
                 .is_ok_and(|address| networks.iter().any(|network| network.contains(address))),

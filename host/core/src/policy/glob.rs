@@ -10,20 +10,21 @@ pub(super) const STAR: u8 = 0xff;
 /// Exactly one character.
 pub(super) const ONE: u8 = 0xfe;
 
-/// True when the pattern matches the whole text.
+/// True when the pattern matches the whole text, which is UTF-8, or the end of such.
 ///
 /// Only the last `*` is ever tried again: at most `pattern.len() * text.len()` steps.
-pub(super) fn matches(pattern: &[u8], text: &str) -> bool {
-    let text = text.as_bytes();
+pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where to go on when the rest fails: behind the last star, and one byte further in the text.
+    // Where to go on when the rest fails: behind the last star, and where the text was then.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         match pattern.get(p) {
             Some(&STAR) => {
                 p += 1;
-                if p == pattern.len() {
-                    return true;
+                let Some(&next) = pattern.get(p) else { return true };
+                match candidate(next, text, t) {
+                    Some(at) => t = at,
+                    None => return false,
                 }
                 retry = Some((p, t));
                 continue;
@@ -41,22 +42,49 @@ pub(super) fn matches(pattern: &[u8], text: &str) -> bool {
             None if t == text.len() => return true,
             _ => {}
         }
-        match retry {
-            Some((after_star, at)) if at < text.len() => {
-                retry = Some((after_star, at + 1));
-                (p, t) = (after_star, at + 1);
+        let Some((after_star, last)) = retry else { return false };
+        match candidate(pattern[after_star], text, last + 1) {
+            Some(at) => {
+                retry = Some((after_star, at));
+                (p, t) = (after_star, at);
             }
-            _ => return false,
+            None => return false,
         }
     }
 }
 
-/// The positions in the pattern from which it may go on after it matched all of `prefix`.
+/// The first place from `at` on where a pattern that begins with this byte may match.
+fn candidate(first: u8, text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    match first {
+        STAR | ONE => Some(at),
+        _ => rest.iter().position(|byte| *byte == first).map(|skipped| at + skipped),
+    }
+}
+
+/// How much of the pattern stands before its first wildcard.
+pub(super) fn literal_len(pattern: &[u8]) -> usize {
+    pattern.iter().position(|byte| matches!(*byte, STAR | ONE)).unwrap_or(pattern.len())
+}
+
+/// The positions in the pattern from which it may go on after it matched all of `prefix`, from one
+/// of the `starts`.
 ///
 /// Lets the constant front of ARNs be matched once, when permissions are made.
-pub(super) fn positions_after(pattern: &[u8], prefix: &str) -> Vec<usize> {
-    let mut positions = vec![0];
-    for character in prefix.chars() {
+pub(super) fn positions_after(pattern: &[u8], starts: &[usize], prefix: &str) -> Vec<usize> {
+    let (mut positions, mut rest) = (starts.to_vec(), prefix);
+    if let [start] = starts {
+        // Up to the first wildcard there is one position, or none.
+        let ahead = pattern[*start..].iter().zip(prefix.as_bytes());
+        let literal = ahead.take_while(|(wanted, byte)| wanted == byte).count();
+        let is_over = literal == prefix.len();
+        if !is_over && !matches!(pattern.get(start + literal), Some(&(STAR | ONE))) {
+            return Vec::new();
+        }
+        positions = vec![start + literal];
+        rest = &prefix[literal..];
+    }
+    for character in rest.chars() {
         let mut utf8 = [0; 4];
         let bytes = character.encode_utf8(&mut utf8).as_bytes();
         let mut next = Vec::new();
@@ -125,7 +153,7 @@ mod tests {
         ) {
             let expected =
                 model(&wild.chars().collect::<Vec<_>>(), &text.chars().collect::<Vec<_>>());
-            prop_assert_eq!(matches(&pattern(&wild), &text), expected);
+            prop_assert_eq!(matches(&pattern(&wild), text.as_bytes()), expected);
         }
 
         #[test]
@@ -135,10 +163,22 @@ mod tests {
             rest in "[ab/é]{0,5}",
         ) {
             let pattern = pattern(&wild);
-            let split = positions_after(&pattern, &front)
-                .into_iter()
-                .any(|start| matches(&pattern[start..], &rest));
-            prop_assert_eq!(split, matches(&pattern, &format!("{front}{rest}")));
+            let whole = format!("{front}{rest}");
+            let matches_rest = |start: usize| {
+                let (literal, rest_of) = pattern[start..].split_at(literal_len(&pattern[start..]));
+                let behind = rest.as_bytes().strip_prefix(literal);
+                behind.is_some_and(|behind| matches(rest_of, behind))
+            };
+            let middle = front.char_indices().nth(front.chars().count() / 2);
+            let middle = middle.map_or(0, |(at, _)| at);
+            let behind_half = positions_after(&pattern, &[0], &front[..middle]);
+            for positions in [
+                positions_after(&pattern, &[0], &front),
+                positions_after(&pattern, &behind_half, &front[middle..]),
+            ] {
+                let split = positions.into_iter().any(matches_rest);
+                prop_assert_eq!(split, matches(&pattern, whole.as_bytes()));
+            }
         }
     }
 
@@ -146,6 +186,6 @@ mod tests {
     fn many_stars_do_not_blow_up() {
         let wild = pattern(&"*a".repeat(1_000));
         let text = "a".repeat(999) + "b";
-        assert!(!matches(&wild, &text));
+        assert!(!matches(&wild, text.as_bytes()));
     }
 }

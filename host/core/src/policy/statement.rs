@@ -189,29 +189,48 @@ impl Statement {
 #[derive(Debug)]
 struct Pattern {
     bytes: Box<[u8]>,
-    /// Where in `bytes` the patterns for the names of a type begin; none: never matches it.
-    starts: Box<[(ResourceType, usize)]>,
+    /// Where the patterns for the names of a type begin; none: never matches it.
+    starts: Box<[Start]>,
+}
+
+/// Where in the bytes of a [`Pattern`] one for names begins.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    kind: ResourceType,
+    at: u32,
+    /// So many bytes have no wildcard, and are compared at once.
+    literal: u32,
 }
 
 impl Pattern {
     fn new(pattern: &[u8], arn_prefix: &str) -> Self {
         let mut starts = Vec::new();
+        let behind_front = glob::positions_after(pattern, &[0], arn_prefix);
         for kind in ResourceType::ALL {
-            let front = format!("{arn_prefix}{}", kind.prefix());
-            let positions = glob::positions_after(pattern, &front);
+            let positions = glob::positions_after(pattern, &behind_front, kind.prefix());
             starts.extend(positions.into_iter().map(|start| (kind, start)));
         }
         // What no start reaches is not kept: this exists once per connection.
         let first = starts.iter().map(|&(_, start)| start).min().unwrap_or(pattern.len());
-        starts.iter_mut().for_each(|(_, start)| *start -= first);
-        Self { bytes: pattern[first..].into(), starts: starts.into() }
+        let bytes = &pattern[first..];
+        let narrow = |len| u32::try_from(len).expect("names that are filled in are short");
+        let start = |(kind, start): (_, usize)| {
+            let at = start - first;
+            let literal = narrow(glob::literal_len(&bytes[at..]));
+            Start { kind, at: narrow(at), literal }
+        };
+        Self { bytes: bytes.into(), starts: starts.into_iter().map(start).collect() }
     }
 
     fn matches(&self, target: &Target<'_>) -> bool {
-        let starts = self.starts.iter().filter(|(kind, _)| *kind == target.kind);
-        starts.map(|&(_, start)| &self.bytes[start..]).any(|pattern| {
-            glob::matches(pattern, &target.name)
-                || target.unshared.is_some_and(|filter| glob::matches(pattern, filter))
+        self.starts.iter().filter(|start| start.kind == target.kind).any(|start| {
+            let pattern = &self.bytes[start.at as usize..];
+            let (literal, rest) = pattern.split_at(start.literal as usize);
+            let fits = |name: &str| {
+                let behind = name.as_bytes().strip_prefix(literal);
+                behind.is_some_and(|behind| glob::matches(rest, behind))
+            };
+            fits(&target.name) || target.unshared.is_some_and(fits)
         })
     }
 }
@@ -239,9 +258,9 @@ impl ActionSet {
                 byte => byte,
             })
             .collect();
-        let matching = Action::ALL
-            .into_iter()
-            .filter(|action| glob::matches(&pattern, &action.as_str().to_ascii_lowercase()));
+        let matching = Action::ALL.into_iter().filter(|action| {
+            glob::matches(&pattern, action.as_str().to_ascii_lowercase().as_bytes())
+        });
         Ok(Self(matching.fold(0, |set, action| set | Self::bit(action))))
     }
 
