@@ -1,7 +1,8 @@
 //! A small signed client: how `gnomon` itself talks to a running host.
 //!
 //! In: an operation's method, path, query and body. Out: the body of the answer, or AWS's error.
-//! One connection per call, plain HTTP only: it is for the loopback listener of the same machine.
+//! One connection per call, or a [`Connection`] that stays; plain HTTP only: it is for the loopback
+//! listener of the same machine.
 //! Not here: retries, TLS. Other programs use an AWS SDK.
 
 use crate::sigv4;
@@ -15,6 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -111,7 +113,28 @@ impl Client {
         headers: &[(&'static str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Bytes, ClientError> {
-        let mut request = Request::new(body.into());
+        let mut request = self.request(service, method, path, query, headers, body.into())?;
+        // After signing: it is about the connection, and proxies may change it.
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        self.connection().send(request).await
+    }
+
+    /// A connection for many calls, one after the other; opened by the first.
+    pub fn connection(&self) -> Connection<'_> {
+        Connection { client: self, open: None }
+    }
+
+    /// The signed request.
+    fn request(
+        &self,
+        service: &str,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        headers: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> Result<Request<Bytes>, ClientError> {
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = target(path, query).parse().map_err(|_| ClientError::Path)?;
         let host = HeaderValue::from_str(self.authority.as_str());
@@ -124,13 +147,57 @@ impl Client {
         let now = self.clock.wall();
         let (id, secret) = (&self.access_key_id, &self.secret);
         sigv4::sign(&mut request, id, secret, &self.region, service, now);
-        // After signing: it is about the connection, and proxies may change it.
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Ok(request)
+    }
 
+    async fn open(&self) -> Result<Open, AnyError> {
+        let port = self.authority.port_u16().unwrap_or(80);
+        // IPv6 addresses stand in brackets in a URI only.
+        let host = self.authority.host().trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, port)).await?;
+        // A request is written at once: waiting for more would only add latency.
+        stream.set_nodelay(true)?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Open { sender, driver })
+    }
+}
+
+/// A connection that is kept between calls. After a failure the next call opens a new one.
+pub struct Connection<'c> {
+    client: &'c Client,
+    open: Option<Open>,
+}
+
+/// The two halves of a connection; nothing moves unless the driver is polled.
+struct Open {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
+}
+
+impl Connection<'_> {
+    /// As [`Client::call`].
+    ///
+    /// # Errors
+    /// As [`ClientError`] says. The host closes a connection on which nothing was asked for some
+    /// seconds; a call on it fails.
+    pub async fn call(
+        &mut self,
+        service: &str,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Bytes, ClientError> {
+        let request = self.client.request(service, method, path, query, headers, body.into())?;
+        self.send(request).await
+    }
+
+    async fn send(&mut self, request: Request<Bytes>) -> Result<Bytes, ClientError> {
         let exchange = tokio::time::timeout(CALL_TIMEOUT, self.exchange(request.map(Full::new)));
         let response = exchange.await.map_err(Into::into).and_then(|result| result);
         let response = response.map_err(|source| ClientError::Connection {
-            endpoint: self.authority.to_string(),
+            endpoint: self.client.authority.to_string(),
             source,
         })?;
         if response.status().is_success() {
@@ -139,21 +206,34 @@ impl Client {
         Err(refusal(&response))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, AnyError> {
-        let port = self.authority.port_u16().unwrap_or(80);
-        // IPv6 addresses stand in brackets in a URI only.
-        let host = self.authority.host().trim_matches(['[', ']']);
-        let stream = TcpStream::connect((host, port)).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let answer = async move {
-            let response = sender.send_request(request).await?;
-            let (parts, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
-            Ok(Response::from_parts(parts, body))
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, AnyError> {
+        // Out of its place while it is in use: one whose call was given up is not used again.
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.client.open().await?,
         };
-        // The connection's own end tells nothing that the answer does not.
-        let (answer, _) = tokio::join!(answer, connection);
-        answer
+        let (answer, has_ended) = {
+            let Open { sender, driver } = &mut open;
+            let mut answer = pin!(async {
+                let response = sender.send_request(request).await?;
+                let (parts, body) = response.into_parts();
+                let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
+                Ok::<_, AnyError>(Response::from_parts(parts, body))
+            });
+            tokio::select! {
+                biased;
+                answer = answer.as_mut() => (answer?, false),
+                // Its own end tells nothing that the answer does not.
+                _ = driver => (answer.await?, true),
+            }
+        };
+        if !has_ended {
+            self.open = Some(open);
+        }
+        Ok(answer)
     }
 }
 
@@ -226,6 +306,40 @@ mod tests {
         let error = answer.unwrap_err();
         assert!(matches!(error, ClientError::Refused { status: StatusCode::NOT_FOUND, .. }));
         assert_eq!(error.to_string(), "ResourceNotFoundException: no access key has the id a/b ü");
+    }
+
+    #[tokio::test]
+    async fn a_connection_stays_for_many_calls_and_is_opened_again_when_it_is_gone() {
+        let host = TestHost::new().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client(&host, &format!("http://{}", listener.local_addr().unwrap()));
+        let mut connection = client.connection();
+        // Whoever serves takes a single connection.
+        let calls = async {
+            for _ in 0..3 {
+                let path = ["endpoint"];
+                let query = [("endpointType", "iot:Jobs")];
+                let answer = connection.call("iot", Method::GET, &path, &query, &[], "").await;
+                assert_eq!(answer.unwrap(), r#"{"endpointAddress":"iot.example"}"#);
+            }
+            let error = connection.call("gnomon", Method::DELETE, &["keys", "k"], &[], &[], "");
+            let error = error.await.unwrap_err();
+            assert!(matches!(error, ClientError::Refused { status: StatusCode::NOT_FOUND, .. }));
+        };
+        tokio::select! {
+            () = calls => {}
+            () = serve(&host.api, &listener) => panic!("the connection ended"),
+        }
+        // It was dropped at the other end: the call fails, the next one connects.
+        let call = connection.call("iot", Method::GET, &["endpoint"], &[], &[], "");
+        assert!(matches!(call.await, Err(ClientError::Connection { .. })));
+        let query = [("endpointType", "iot:Jobs")];
+        let call = connection.call("iot", Method::GET, &["endpoint"], &query, &[], "");
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = serve(&host.api, &listener) => panic!("the connection ended"),
+        };
+        assert_eq!(answer.unwrap(), r#"{"endpointAddress":"iot.example"}"#);
     }
 
     #[tokio::test]

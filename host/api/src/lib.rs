@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use call::{Answer, Call, Caller};
 pub use certificate_operations::HostCertificates;
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Connection};
 pub use error::{ApiError, Exception};
 use gnomon_core::adapter::{HttpHandler, HttpRequest};
 use gnomon_core::auth::{Authenticator, Credentials, Identity, Refusal};
