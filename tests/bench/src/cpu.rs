@@ -1,4 +1,4 @@
-//! CPU time of this thread, and how often something runs in a second of it.
+//! CPU time of this thread, and how often something runs in a second of it; and of this process.
 //!
 //! CPU time, not time on the wall: another process that takes the core must not count.
 
@@ -49,8 +49,16 @@ impl Rate {
 }
 
 fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).expect("CPU time is not negative")
+    cpu(ClockId::ThreadCPUTime)
+}
+
+/// CPU time of this process so far, of all its threads.
+pub fn process_cpu() -> Duration {
+    cpu(ClockId::ProcessCPUTime)
+}
+
+fn cpu(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).expect("CPU time is not negative")
 }
 
 #[cfg(test)]

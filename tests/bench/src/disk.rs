@@ -47,12 +47,13 @@ impl Durations {
     }
 }
 
-fn millis(duration: Duration) -> f64 {
+/// As a figure.
+pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
 /// The smallest one that `percent` of them do not exceed.
-fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied()
 }

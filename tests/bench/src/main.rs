@@ -3,8 +3,8 @@
 //! In: what to measure, and for how long. Out: tables for people, or `--json` for programs.
 //! Asserts no times: figures of different machines do not compare, a ratio within one run does.
 //! Reading order: `broker`, `connections` and `durable` (with `load`, and `process`, the brokers),
-//! `soak`, `matching`, `rules` (with `among`), `shadow`, `shadows`, `wasm`; `disk` is what the durable ones are
-//! compared with, `table` prints.
+//! `soak`, `matching`, `policy`, `rules` (with `among`), `shadow`, `shadows`, `fleet`, `wasm`; `disk` is
+//! what the durable ones are compared with, `table` prints.
 
 mod among;
 mod broker;
@@ -12,8 +12,10 @@ mod connections;
 mod cpu;
 mod disk;
 mod durable;
+mod fleet;
 mod load;
 mod matching;
+mod policy;
 mod process;
 mod rules;
 mod shadow;
@@ -22,7 +24,7 @@ mod soak;
 mod table;
 mod wasm;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use process::Kind;
 use std::error::Error;
 use std::path::PathBuf;
@@ -56,6 +58,12 @@ struct Arguments {
     /// Shadows of the case with many.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     shadows: u32,
+    /// Things of the fleet.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    things: u32,
+    /// Whether the fleet is indexed and searched.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    search: bool,
     /// Rounds of the cases beside mosquitto; the median is shown.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -78,6 +86,8 @@ enum What {
     Durable,
     /// Finding what matches among 100,000 subscriptions and retained messages.
     Matching,
+    /// Nanoseconds of a publish check by 20 statements, and what comes before the first.
+    Policy,
     /// Evaluations of Rules SQL per CPU second, and messages among up to 10,000 rules, beside native
     /// code.
     Rules,
@@ -85,11 +95,13 @@ enum What {
     Shadow,
     /// Disk, and start and memory of a host with many shadows.
     Shadows,
+    /// Registration, start, memory, reads and search of a host with many things; not part of `all`.
+    Fleet,
     /// Memory, files and disk of the host while clients come and go; not part of `all`.
     Soak,
     /// Calls of a plugin that does nothing, beside native ones.
     Wasm,
-    /// Everything but `soak`.
+    /// Everything but `fleet` and `soak`.
     #[default]
     All,
 }
@@ -146,6 +158,9 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
     if is_asked(What::Matching) {
         tables.extend(matching::measure(measured)?);
     }
+    if is_asked(What::Policy) {
+        tables.extend(policy::measure(measured)?);
+    }
     if is_asked(What::Rules) {
         tables.push(rules::measure(measured)?);
         tables.push(among::measure(measured)?);
@@ -155,6 +170,10 @@ fn run(arguments: &Arguments) -> Result<Vec<Table>> {
     }
     if is_asked(What::Shadows) {
         tables.push(shadows::measure(arguments.shadows, &gnomon()?, &folder()?)?);
+    }
+    if arguments.what == What::Fleet {
+        let plan = fleet::Plan { things: arguments.things, search: arguments.search };
+        tables.extend(fleet::measure(plan, &gnomon()?, &folder()?)?);
     }
     if arguments.what == What::Soak {
         let length = Duration::from_secs(u64::from(arguments.minutes) * 60);

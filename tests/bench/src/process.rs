@@ -80,6 +80,14 @@ impl Kind {
         }
     }
 
+    /// A command of our host's binary.
+    pub fn command(&self) -> Result<Command> {
+        match self {
+            Self::Mosquitto(_) => Err("mosquitto has no such command".into()),
+            Self::Gnomon(binary) => Ok(Command::new(binary)),
+        }
+    }
+
     /// Starts the broker and waits until it takes connections; its data is in the system's
     /// temporary folder.
     pub async fn start(&self) -> Result<Process> {
@@ -143,6 +151,8 @@ pub struct Process {
     child: Child,
     address: SocketAddr,
     tls_address: SocketAddr,
+    /// Of the REST API, if it has one.
+    api: Option<SocketAddr>,
     folder: Folder,
     /// From its start until it took connections, as seen every [`START_POLL`].
     pub ready_after: Duration,
@@ -165,6 +175,33 @@ impl Process {
             server_name: Some("localhost".into()),
             ..self.plain()
         }
+    }
+
+    /// A client of the REST API with the administrator's key.
+    pub fn api_client(&self) -> Result<Client> {
+        let api = self.api.ok_or("only our host has a REST API")?;
+        api_client(&self.data(), api)
+    }
+
+    /// What the host keeps.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join(DATA)
+    }
+
+    /// Bytes of one file of what the host keeps.
+    pub fn file_bytes(&self, name: &str) -> Result<u64> {
+        Ok(fs::metadata(self.data().join(name))?.len())
+    }
+
+    /// Ends the process as an operator does, and waits for it.
+    pub fn stop(mut self) -> Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            return Err(format!("the broker did not end well: {status}").into());
+        }
+        Ok(())
     }
 
     /// CPU time that the process has taken so far, of all its threads, in steps of 10 ms.
@@ -202,7 +239,8 @@ impl Process {
         let log = File::create(folder.path().join(LOG))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn()?;
-        Ok(Self { child, address, tls_address, folder, ready_after: Duration::ZERO })
+        let ready_after = Duration::ZERO;
+        Ok(Self { child, address, tls_address, api: None, folder, ready_after })
     }
 
     /// Waits until `ready` has an answer; fails when the process ends before.
@@ -233,6 +271,9 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+/// Where our host keeps its data, in its folder.
+const DATA: &str = "data";
 
 /// What a broker printed; shown when it does not start.
 const LOG: &str = "log";
@@ -313,7 +354,7 @@ bind = "127.0.0.1:0"
 
 async fn start_gnomon(binary: &Path, folder: Folder) -> Result<Process> {
     let config = folder.path().join("gnomon.toml");
-    let data = folder.path().join("data");
+    let data = folder.path().join(DATA);
     fs::write(&config, GNOMON_CONFIG)?;
     let mut command = Command::new(binary);
     command.arg("up").arg("--data").arg(&data).arg("--config").arg(config);
@@ -325,6 +366,7 @@ async fn start_gnomon(binary: &Path, folder: Folder) -> Result<Process> {
         allow_clients(&data, status.listener("api")?, process.folder.path()).await?;
         fs::copy(&status.ca_file, process.folder.path().join(CA))?;
     }
+    process.api = Some(status.listener("api")?);
     process.address = status.listener("bench")?;
     process.tls_address = status.listener("mqtt")?;
     Ok(process)
@@ -362,9 +404,8 @@ impl Status {
     }
 }
 
-/// A policy that allows everything: for anonymous clients on the listener `bench`, and for a
-/// certificate, which is written to `folder`.
-async fn allow_clients(data: &Path, api: SocketAddr, folder: &Path) -> Result<()> {
+/// A client of the API at this address, with the key that the host wrote down.
+fn api_client(data: &Path, api: SocketAddr) -> Result<Client> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct KeyFile {
@@ -374,8 +415,13 @@ async fn allow_clients(data: &Path, api: SocketAddr, folder: &Path) -> Result<()
     let key = fs::read(data.join("keys/administrator.json"))?;
     let key: KeyFile = serde_json::from_slice(&key)?;
     let (id, secret) = (&key.access_key_id, &key.secret_access_key);
-    let client =
-        Client::new(&format!("http://{api}"), "us-east-1", id, secret, Arc::new(SystemClock))?;
+    Ok(Client::new(&format!("http://{api}"), "us-east-1", id, secret, Arc::new(SystemClock))?)
+}
+
+/// A policy that allows everything: for anonymous clients on the listener `bench`, and for a
+/// certificate, which is written to `folder`.
+async fn allow_clients(data: &Path, api: SocketAddr, folder: &Path) -> Result<()> {
+    let client = api_client(data, api)?;
     let document = json!({
         "Version": "2012-10-17",
         "Statement": [{ "Effect": "Allow", "Action": "iot:*", "Resource": "*" }],
