@@ -6,9 +6,9 @@
 //! (whoever runs them asks [`Events::is_enabled`]).
 //!
 //! Source: AWS IoT developer guide, "Registry events". It has neither topics nor payloads for the
-//! classes POLICY and CERTIFICATE: `policy/{name}` and `certificates/{id}` are ours. An event is lost
-//! when the host stops between a change and its event, and for durable sessions and rules while the
-//! broker's log is full.
+//! classes POLICY, CERTIFICATE and CA_CERTIFICATE: `policy/{name}`, `certificates/{id}` and
+//! `caCertificates/{id}` are ours. An event is lost when the host stops between a change and its event,
+//! and for durable sessions and rules while the broker's log is full.
 
 mod payload;
 
@@ -17,8 +17,8 @@ use crate::ids::{Account, ThingName, ThingTypeName};
 use crate::message::{Message, Publisher, QoS};
 use crate::random::{self, Random};
 use crate::registry::{
-    Certificate, Change, Diff, EventClass, EventConfigurations, PolicyDefinition, Registry,
-    RegistryError, RegistryObserver, Thing, ThingGroup, ThingType,
+    CaCertificate, Certificate, Change, Diff, EventClass, EventConfigurations, PolicyDefinition,
+    Registry, RegistryError, RegistryObserver, Thing, ThingGroup, ThingType,
 };
 use crate::time::{Clock, Timestamp};
 use crate::topic::TopicName;
@@ -248,6 +248,18 @@ impl Events {
         });
     }
 
+    fn ca_certificate_changed(&self, diff: &Diff<CaCertificate>) {
+        let ca = diff.latest();
+        let (about, class) = (format!("caCertificates/{}", ca.id), EventClass::CaCertificate);
+        self.publish(class, Operation::of(diff), &about, || Of::CaCertificate {
+            ca_certificate_id: ca.id.as_str(),
+            ca_certificate_arn: self.account.arn(&format!("cacert/{}", ca.id)),
+            status: if ca.is_active { "ACTIVE" } else { "INACTIVE" },
+            auto_registration_status: if ca.auto_registration { "ENABLE" } else { "DISABLE" },
+            customer_version: ca.customer_version,
+        });
+    }
+
     /// `about`: the levels of the topic between `$aws/events` and the operation.
     fn publish<'a>(
         &self,
@@ -289,6 +301,7 @@ impl RegistryObserver for Events {
             Change::ThingGroup { diff, ancestors } => self.group_changed(diff, ancestors),
             Change::Policy(diff) => self.policy_changed(diff),
             Change::Certificate(diff) => self.certificate_changed(diff),
+            Change::CaCertificate(diff) => self.ca_certificate_changed(diff),
             Change::EventConfigurations(configurations) => self.configure(configurations),
         }
     }

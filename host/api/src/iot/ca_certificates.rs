@@ -392,6 +392,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_ca_tells_its_life_when_its_events_are_enabled() {
+        let (host, ca) = (TestHost::new().await, TestCa::new("Acme"));
+        let (seen, _receiver) = host.listen(&["$aws/events/#"]);
+        let events = r#"{"eventConfigurations": {"CA_CERTIFICATE": {"Enabled": true}}}"#;
+        host.iot("PATCH", "/event-configurations", events).await;
+        let id = registered(&host, &ca).await;
+        let again = json!({"caCertificate": ca.pem, "certificateMode": "SNI_ONLY"}).to_string();
+        let exists = "ResourceAlreadyExistsException";
+        host.check_refused("POST", "/cacertificate", &again, exists, &id).await;
+        let target = format!("/cacertificate/{id}");
+        // The second changes nothing.
+        for _ in 0..2 {
+            host.iot("PUT", &format!("{target}?newAutoRegistrationStatus=ENABLE"), "").await;
+        }
+        let active = "CertificateStateException";
+        host.check_refused("DELETE", &target, "", active, "ACTIVE").await;
+        host.iot("PUT", &format!("{target}?newStatus=INACTIVE"), "").await;
+        host.iot("DELETE", &target, "").await;
+        let said = |operation: &str, status: &str, registers: &str, version: u32| {
+            json!({
+                "topic": format!("$aws/events/caCertificates/{id}/{}", operation.to_lowercase()),
+                "eventType": "CA_CERTIFICATE_EVENT",
+                "timestamp": 1_795_435_200_500_u64,
+                "operation": operation,
+                "accountId": "123456789012",
+                "caCertificateId": id,
+                "caCertificateArn": format!("arn:aws:iot:us-east-1:123456789012:cacert/{id}"),
+                "status": status,
+                "autoRegistrationStatus": registers,
+                "customerVersion": version,
+            })
+        };
+        let expected = [
+            said("CREATED", "ACTIVE", "DISABLE", 1),
+            said("UPDATED", "ACTIVE", "ENABLE", 2),
+            said("UPDATED", "INACTIVE", "ENABLE", 3),
+            said("DELETED", "INACTIVE", "ENABLE", 3),
+        ];
+        let heard = std::mem::take(&mut *seen.0.lock().unwrap());
+        let heard = heard.iter().map(|message| {
+            let mut event: Value = serde_json::from_slice(&message.payload).unwrap();
+            event["topic"] = message.topic.as_str().into();
+            assert!(event.as_object_mut().unwrap().remove("eventId").is_some());
+            event
+        });
+        assert_eq!(heard.collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test]
     async fn who_has_not_the_key_of_a_ca_does_not_register_it() {
         let host = TestHost::new().await;
         let (ca, other) = (TestCa::new("Acme"), TestCa::new("Acme"));

@@ -81,6 +81,13 @@ pub(super) enum Of<'a> {
         status: &'static str,
         customer_version: u32,
     },
+    CaCertificate {
+        ca_certificate_id: &'a str,
+        ca_certificate_arn: String,
+        status: &'static str,
+        auto_registration_status: &'static str,
+        customer_version: u32,
+    },
 }
 
 /// A group above a group.

@@ -11,7 +11,7 @@ use super::certificate::{Certificate, CertificateMode, CertificateStatus};
 use super::index::ALL;
 use super::record::{self, Stored};
 use super::x509::{self, Purpose, X509};
-use super::{ATTEMPTS_MAX, Page, PageRequest, Registry, RegistryError};
+use super::{ATTEMPTS_MAX, Change, Diff, Page, PageRequest, Registry, RegistryError};
 use crate::ids::{CertificateId, TemplateName};
 use crate::random::{self, hex};
 use crate::storage::{Expect, Key};
@@ -171,7 +171,9 @@ impl Registry {
         let id = &ca.id;
         self.put_index(&subject_key(&ca.subject, id.as_str())).await?;
         self.put_expiry(&ca).await?;
-        if !self.write(&record::key::<CaCertificate>(id.as_str()), &ca, None).await? {
+        let change = self.told(|| Change::CaCertificate(Diff::Created(ca.clone())));
+        let key = record::key::<CaCertificate>(id.as_str());
+        if !self.write_telling(&key, &ca, None, change).await? {
             return Err(RegistryError::ResourceAlreadyExists {
                 message: format!("CA certificate {id} is registered"),
                 arn: self.ca_certificate_arn(id),
@@ -220,7 +222,8 @@ impl Registry {
             }
             Ok(changes)
         };
-        self.update(&record::key::<CaCertificate>(id.as_str()), change).await?;
+        let key = record::key::<CaCertificate>(id.as_str());
+        self.update_telling(&key, change, Change::CaCertificate).await?;
         Ok(())
     }
 
@@ -238,7 +241,8 @@ impl Registry {
                 )));
             }
             let expiry = self.expiry_entry(&ca).await?;
-            if self.remove(&key, revision, None).await? {
+            let change = self.told(|| Change::CaCertificate(Diff::Deleted(ca.clone())));
+            if self.remove(&key, revision, change).await? {
                 tracing::info!(ca = %id, "CA certificate deleted");
                 self.remove_index(expiry).await?;
                 return self.forget_index(&subject_key(&ca.subject, id.as_str())).await;

@@ -8,8 +8,8 @@
 //! Lock: a [`Turns`] for each record, held from the write until everybody has been told.
 
 use super::{
-    Certificate, EventConfigurations, PolicyDefinition, Registry, RegistryError, Thing, ThingGroup,
-    ThingType,
+    CaCertificate, Certificate, EventConfigurations, PolicyDefinition, Registry, RegistryError,
+    Thing, ThingGroup, ThingType,
 };
 use crate::storage::{Expect, Key, StoreError};
 use bytes::Bytes;
@@ -91,6 +91,8 @@ pub enum Change {
     Policy(Diff<PolicyDefinition>),
     /// A certificate: its status.
     Certificate(Diff<Certificate>),
+    /// A CA certificate: its status, and what happens to devices that come with one of its certificates.
+    CaCertificate(Diff<CaCertificate>),
     /// Which events are to be published.
     EventConfigurations(EventConfigurations),
 }
