@@ -9,7 +9,7 @@ use crate::iot::things::{AttributePayload, thing_name};
 use crate::router::{Handlers, handlers};
 use gnomon_core::fleet::{FleetError, IndexName, IndexStatus};
 use gnomon_core::ids::{ThingGroupName, ThingName};
-use gnomon_core::registry::{Page, Registry, ThingGroupProperties};
+use gnomon_core::registry::{Attributes, Page, Registry, ThingGroupProperties};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,13 +31,17 @@ pub(crate) const HANDLERS: Handlers = handlers! {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Properties {
     thing_group_description: Option<String>,
-    attribute_payload: AttributePayload,
+    attribute_payload: Option<AttributePayload>,
 }
 
 impl Properties {
-    /// What they say, and whether attributes are to be merged into the present ones.
+    /// What they say, and whether attributes are to be merged into the present ones; they stay when
+    /// none are given.
     pub(crate) fn parse(self) -> Result<(ThingGroupProperties, bool), ApiError> {
-        let (attributes, merge) = self.attribute_payload.parse()?;
+        let (attributes, merge) = match self.attribute_payload {
+            Some(payload) => payload.parse()?,
+            None => (Attributes::default(), true),
+        };
         let description = self.thing_group_description;
         Ok((ThingGroupProperties { description, attributes }, merge))
     }
@@ -418,12 +422,26 @@ mod tests {
                 "thingGroupId": id,
                 "thingGroupArn": arn("site"),
                 "version": 2,
-                "thingGroupProperties":
-                    {"attributePayload": {"attributes": {"floor": "1", "room": "2"}}},
+                "thingGroupProperties": {
+                    "thingGroupDescription": "all",
+                    "attributePayload": {"attributes": {"floor": "1", "room": "2"}},
+                },
                 "thingGroupMetadata":
                     {"rootToParentThingGroups": [], "creationDate": 1_795_435_200.5},
             })
         );
+        // What is not given stays, and what is given is replaced.
+        let properties = async |update: &str| {
+            host.iot("PATCH", "/thing-groups/site", update).await;
+            host.iot("GET", "/thing-groups/site", "").await["thingGroupProperties"].clone()
+        };
+        let described = r#"{"thingGroupProperties": {"thingGroupDescription": "more"}}"#;
+        let rooms = json!({"floor": "1", "room": "2"});
+        let with = |attributes: Value| json!({"thingGroupDescription": "more", "attributePayload": {"attributes": attributes}});
+        assert_eq!(properties(described).await, with(rooms.clone()));
+        assert_eq!(properties(r#"{"thingGroupProperties": {}}"#).await, with(rooms));
+        let replaced = r#"{"thingGroupProperties": {"attributePayload": {"attributes": {}}}}"#;
+        assert_eq!(properties(replaced).await, with(json!({})));
         for name in ["corner", "hall", "site", "site"] {
             host.iot("DELETE", &format!("/thing-groups/{name}"), "").await;
         }

@@ -54,13 +54,16 @@ pub struct ThingGroupProperties {
 }
 
 impl ThingGroupProperties {
-    /// Replaces the description, and replaces the attributes or merges them into the present ones.
+    /// Replaces the description, if there is one given, and replaces the attributes or merges them into
+    /// the present ones.
     pub(super) fn change(&mut self, properties: &Self, merge: bool) {
         let present = match merge {
             true => std::mem::take(&mut self.attributes),
             false => Attributes::default(),
         };
-        self.description.clone_from(&properties.description);
+        if properties.description.is_some() {
+            self.description.clone_from(&properties.description);
+        }
         self.attributes = present.merged_with(&properties.attributes);
     }
 }
@@ -185,8 +188,8 @@ impl Registry {
         Ok(ancestors)
     }
 
-    /// UpdateThingGroup: replaces the description, and replaces the attributes or merges them into the
-    /// present ones; returns the group as it is now.
+    /// UpdateThingGroup: replaces the description, if there is one given, and replaces the attributes or
+    /// merges them into the present ones; returns the group as it is now.
     ///
     /// # Errors
     /// [`RegistryError::ResourceNotFound`], [`RegistryError::VersionConflict`],
