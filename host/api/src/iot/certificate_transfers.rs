@@ -17,14 +17,15 @@ pub(crate) const HANDLERS: Handlers = handlers! {
 };
 
 /// `TransferData`, part of a certificate's description.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TransferData {
     #[serde(skip_serializing_if = "Option::is_none")]
     transfer_message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reject_reason: Option<String>,
-    transfer_date: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfer_date: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accept_date: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +37,7 @@ impl TransferData {
         Self {
             transfer_message: transfer.message.clone(),
             reject_reason: transfer.reject_reason.clone(),
-            transfer_date: epoch_seconds(transfer.offered_at),
+            transfer_date: Some(epoch_seconds(transfer.offered_at)),
             accept_date: transfer.accepted_at.map(epoch_seconds),
             reject_date: transfer.rejected_at.map(epoch_seconds),
         }
@@ -200,7 +201,7 @@ mod tests {
             let gone = "TransferAlreadyCompletedException";
             host.check_refused("PATCH", path, "", gone, "not being transferred").await;
         }
-        assert_eq!(status().await.get("transferData"), None);
+        assert_eq!(status().await["transferData"], json!({}));
     }
 
     #[tokio::test]

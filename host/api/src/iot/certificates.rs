@@ -203,8 +203,8 @@ struct CertificateDescription<'a> {
     customer_version: u32,
     generation_id: &'a str,
     validity: CertificateValidity,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transfer_data: Option<TransferData>,
+    /// Empty when it was never offered to another account, as on AWS.
+    transfer_data: TransferData,
 }
 
 #[derive(Serialize)]
@@ -228,7 +228,7 @@ impl<'a> CertificateDescription<'a> {
                 not_before: epoch_seconds(certificate.not_before),
                 not_after: epoch_seconds(certificate.not_after),
             },
-            transfer_data: certificate.transfer.as_ref().map(TransferData::new),
+            transfer_data: certificate.transfer.as_ref().map(TransferData::new).unwrap_or_default(),
         }
     }
 }
@@ -269,6 +269,7 @@ mod tests {
                 "customerVersion": 1,
                 "generationId": described["generationId"],
                 "validity": {"notBefore": 1_795_348_800.0, "notAfter": 2_524_607_999.0},
+                "transferData": {},
             })
         );
         let active = host.call("iot", "DELETE", &target, "").await;
