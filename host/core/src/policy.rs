@@ -11,6 +11,7 @@
 mod condition;
 mod document;
 mod glob;
+mod scalar;
 mod statement;
 mod variable;
 
@@ -25,6 +26,7 @@ pub use document::PolicyError;
 pub use statement::{Policy, StatementId};
 #[cfg(test)]
 pub(crate) use variable::CERTIFICATE_FIELDS;
+pub(crate) use variable::CERTIFICATE_VALUES_MAX;
 
 use statement::Statement;
 
@@ -176,10 +178,13 @@ pub struct Context {
     pub client_id: Option<ClientId>,
     /// `aws:SourceIp`.
     pub source_ip: Option<IpAddr>,
+    /// `iot:DomainName`: the host name by which the client came (SNI).
+    pub domain_name: Option<Arc<str>>,
     /// `iot:Connection.Thing.*`: the thing whose name is the client id, when it is attached to
     /// the principal; or the one that a custom authorizer names.
     pub thing: Option<ThingContext>,
-    /// `iot:Certificate.*`: values by the name behind that prefix, e.g. `Subject.CommonName`.
+    /// `iot:Certificate.*`: values by the name behind that prefix, e.g. `Subject.CommonName`; none is
+    /// empty.
     pub certificate: BTreeMap<&'static str, Vec<String>>,
     /// `LastWill` in `iot:ConnectAttributes`.
     pub has_will: bool,

@@ -105,7 +105,13 @@ pub struct Admission {
     port: u16,
     has_will: bool,
     is_persistent: bool,
+    /// Boxed: few clients come by a name, and every connection keeps one of these.
+    domain: Option<Box<Domain>>,
 }
+
+/// The name by which the client came (SNI).
+#[derive(Debug)]
+struct Domain(Arc<str>);
 
 #[derive(Debug)]
 enum Basis {
@@ -242,7 +248,7 @@ impl Authenticator {
                 (Basis::Authorizer(Box::new(asked)), seen)
             }
         };
-        let Credentials { peer, has_will, is_persistent, .. } = credentials;
+        let Credentials { peer, has_will, is_persistent, server_name, .. } = credentials;
         Some(Admission {
             basis,
             seen,
@@ -250,6 +256,7 @@ impl Authenticator {
             port: peer.port(),
             has_will: *has_will,
             is_persistent: *is_persistent,
+            domain: server_name.clone().map(|name| Box::new(Domain(name))),
         })
     }
 
@@ -285,6 +292,7 @@ impl Authenticator {
         let context = Context {
             client_id: Some(client_id.clone()),
             source_ip: Some(admission.ip),
+            domain_name: admission.domain.as_ref().map(|domain| domain.0.clone()),
             has_will: admission.has_will,
             is_persistent: admission.is_persistent,
             ..Context::default()
@@ -722,6 +730,7 @@ pub(super) fn context(credentials: &Credentials) -> Context {
     Context {
         client_id: credentials.client_id.clone(),
         source_ip: Some(credentials.peer.ip()),
+        domain_name: credentials.server_name.clone(),
         thing: None,
         certificate: BTreeMap::new(),
         has_will: credentials.has_will,

@@ -4,12 +4,18 @@
 
 use super::Context;
 use super::glob;
+use super::scalar::{Comparison, Number, parse_time};
 use super::variable::{Template, Variable};
 use std::net::IpAddr;
 
 const OPERATORS: &str = "StringEquals, StringNotEquals, StringEqualsIgnoreCase, \
-     StringNotEqualsIgnoreCase, StringLike, StringNotLike, Bool, IpAddress, NotIpAddress and Null, \
-     all but Null also with the suffix IfExists and the prefixes ForAllValues: and ForAnyValue:";
+     StringNotEqualsIgnoreCase, StringLike, StringNotLike, NumericEquals, NumericNotEquals, \
+     NumericLessThan, NumericLessThanEquals, NumericGreaterThan, NumericGreaterThanEquals, the same \
+     with Date, Bool, IpAddress, NotIpAddress, ArnEquals, ArnNotEquals, ArnLike, ArnNotLike and \
+     Null, all but Null also with the suffix IfExists and the prefixes ForAllValues: and ForAnyValue:";
+
+/// Colon-separated parts of an ARN; the last may have colons itself.
+const ARN_PARTS: usize = 6;
 
 /// One operator applied to one key: values are alternatives.
 #[derive(Clone, Debug)]
@@ -26,6 +32,9 @@ enum Test {
     Equals(Vec<Template>),
     EqualsIgnoreCase(Vec<Template>),
     Like(Vec<Template>),
+    Arn(Vec<Template>),
+    Number(Comparison, Vec<Number>),
+    Time(Comparison, Vec<jiff::Timestamp>),
     Ip(Vec<Network>),
     /// The key is absent (true) or present (false).
     Null(bool),
@@ -54,40 +63,15 @@ impl Condition {
             None => (rest, false),
         };
         let key = Variable::parse(key)?;
-        let templates = |parse: fn(&str) -> Result<Template, String>| {
-            values.iter().map(|value| parse(value)).collect::<Result<Vec<_>, _>>()
-        };
+        let is_plain = !if_exists && quantifier == Quantifier::None;
         let (test, negated) = match name {
-            "StringEquals" => (Test::Equals(templates(Template::parse_exact)?), false),
-            "StringNotEquals" => (Test::Equals(templates(Template::parse_exact)?), true),
-            "StringEqualsIgnoreCase" => {
-                (Test::EqualsIgnoreCase(templates(Template::parse_exact)?), false)
-            }
-            "StringNotEqualsIgnoreCase" => {
-                (Test::EqualsIgnoreCase(templates(Template::parse_exact)?), true)
-            }
-            "StringLike" => (Test::Like(templates(Template::parse)?), false),
-            "StringNotLike" => (Test::Like(templates(Template::parse)?), true),
-            "Bool" => {
-                values.iter().try_for_each(|value| parse_bool(value).map(|_| ()))?;
-                (Test::EqualsIgnoreCase(templates(Template::parse_exact)?), false)
-            }
-            "IpAddress" | "NotIpAddress" if key == Variable::SourceIp => {
-                let networks = values.iter().map(|value| Network::parse(value));
-                (Test::Ip(networks.collect::<Result<_, _>>()?), name == "NotIpAddress")
-            }
-            "IpAddress" | "NotIpAddress" => {
-                return Err("only aws:SourceIp can be compared with addresses".to_owned());
-            }
-            "Null" if !if_exists && quantifier == Quantifier::None => match values {
+            "Null" if is_plain => match values {
                 [value] => (Test::Null(parse_bool(value)?), false),
                 _ => return Err("Null takes one value, \"true\" or \"false\"".to_owned()),
             },
-            _ => {
-                return Err(format!(
-                    "operator {operator:?} is not supported; supported are {OPERATORS}"
-                ));
-            }
+            _ => Test::parse(name, &key, values)?.ok_or_else(|| {
+                format!("operator {operator:?} is not supported; supported are {OPERATORS}")
+            })?,
         };
         Ok(Self { key, test, negated, quantifier, if_exists })
     }
@@ -95,10 +79,11 @@ impl Condition {
     /// True when it depends on the certificate.
     pub(super) fn asks_for_certificate(&self) -> bool {
         let templates = match &self.test {
-            Test::Equals(templates) | Test::EqualsIgnoreCase(templates) | Test::Like(templates) => {
-                templates.as_slice()
-            }
-            Test::Ip(_) | Test::Null(_) => &[],
+            Test::Equals(templates)
+            | Test::EqualsIgnoreCase(templates)
+            | Test::Like(templates)
+            | Test::Arn(templates) => templates.as_slice(),
+            Test::Number(..) | Test::Time(..) | Test::Ip(_) | Test::Null(_) => &[],
         };
         self.key.is_of_certificate() || templates.iter().any(Template::asks_for_certificate)
     }
@@ -124,15 +109,66 @@ impl Condition {
     }
 }
 
-/// A test whose variables are filled in.
-enum Filled<'t> {
-    Equals(Vec<Vec<u8>>),
-    EqualsIgnoreCase(Vec<String>),
-    Like(Vec<Vec<u8>>),
-    Ip(&'t [Network]),
-}
-
 impl Test {
+    /// The test of this operator, and whether it is negated; `None`: there is no such operator.
+    fn parse(
+        name: &str,
+        key: &Variable,
+        values: &[String],
+    ) -> Result<Option<(Self, bool)>, String> {
+        let templates = |parse: fn(&str) -> Result<Template, String>| {
+            values.iter().map(|value| parse(value)).collect::<Result<Vec<_>, _>>()
+        };
+        if let Some((comparison, negated)) =
+            name.strip_prefix("Numeric").and_then(Comparison::parse)
+        {
+            let numbers = values.iter().map(|value| {
+                Number::parse(value).ok_or_else(|| format!("{value:?} is no decimal number"))
+            });
+            return Ok(Some((
+                Self::Number(comparison, numbers.collect::<Result<_, _>>()?),
+                negated,
+            )));
+        }
+        if let Some((comparison, negated)) = name.strip_prefix("Date").and_then(Comparison::parse) {
+            let times = values.iter().map(|value| {
+                parse_time(value).ok_or_else(|| {
+                    format!(
+                        "{value:?} is no time such as 2026-01-15T00:00:00Z, and no number of seconds"
+                    )
+                })
+            });
+            return Ok(Some((Self::Time(comparison, times.collect::<Result<_, _>>()?), negated)));
+        }
+        Ok(Some(match name {
+            "StringEquals" => (Self::Equals(templates(Template::parse_exact)?), false),
+            "StringNotEquals" => (Self::Equals(templates(Template::parse_exact)?), true),
+            "StringEqualsIgnoreCase" => {
+                (Self::EqualsIgnoreCase(templates(Template::parse_exact)?), false)
+            }
+            "StringNotEqualsIgnoreCase" => {
+                (Self::EqualsIgnoreCase(templates(Template::parse_exact)?), true)
+            }
+            // Both do the same, as on AWS.
+            "ArnEquals" | "ArnLike" => (Self::Arn(templates(parse_arn)?), false),
+            "ArnNotEquals" | "ArnNotLike" => (Self::Arn(templates(parse_arn)?), true),
+            "StringLike" => (Self::Like(templates(Template::parse)?), false),
+            "StringNotLike" => (Self::Like(templates(Template::parse)?), true),
+            "Bool" => {
+                values.iter().try_for_each(|value| parse_bool(value).map(|_| ()))?;
+                (Self::EqualsIgnoreCase(templates(Template::parse_exact)?), false)
+            }
+            "IpAddress" | "NotIpAddress" if *key == Variable::SourceIp => {
+                let networks = values.iter().map(|value| Network::parse(value));
+                (Self::Ip(networks.collect::<Result<_, _>>()?), name == "NotIpAddress")
+            }
+            "IpAddress" | "NotIpAddress" => {
+                return Err("only aws:SourceIp can be compared with addresses".to_owned());
+            }
+            _ => return Ok(None),
+        }))
+    }
+
     /// `None` when the statement cannot apply because a variable has no value.
     fn fill(&self, context: &Context, for_allow: bool) -> Option<Filled<'_>> {
         let fill = |templates: &[Template]| {
@@ -152,10 +188,24 @@ impl Test {
                 fill(templates)?.iter().map(|text| lower(&String::from_utf8_lossy(text))).collect(),
             ),
             Self::Like(templates) => Filled::Like(fill(templates)?),
+            Self::Arn(templates) => Filled::Arn(fill(templates)?),
+            Self::Number(comparison, numbers) => Filled::Number(*comparison, numbers),
+            Self::Time(comparison, times) => Filled::Time(*comparison, times),
             Self::Ip(networks) => Filled::Ip(networks),
             Self::Null(_) => return None,
         })
     }
+}
+
+/// A test whose variables are filled in.
+enum Filled<'t> {
+    Equals(Vec<Vec<u8>>),
+    EqualsIgnoreCase(Vec<String>),
+    Like(Vec<Vec<u8>>),
+    Arn(Vec<Vec<u8>>),
+    Number(Comparison, &'t [Number]),
+    Time(Comparison, &'t [jiff::Timestamp]),
+    Ip(&'t [Network]),
 }
 
 impl Filled<'_> {
@@ -166,11 +216,34 @@ impl Filled<'_> {
             Self::Like(patterns) => {
                 patterns.iter().any(|pattern| glob::matches(pattern, value.as_bytes()))
             }
+            Self::Arn(patterns) => patterns.iter().any(|pattern| matches_arn(pattern, value)),
+            Self::Number(comparison, numbers) => Number::parse(value).is_some_and(|value| {
+                numbers.iter().any(|number| comparison.accepts(value.compare(number)))
+            }),
+            Self::Time(comparison, times) => parse_time(value)
+                .is_some_and(|value| times.iter().any(|time| comparison.accepts(value.cmp(time)))),
             Self::Ip(networks) => value
                 .parse()
                 .is_ok_and(|address| networks.iter().any(|network| network.contains(address))),
         }
     }
+}
+
+/// A pattern with wildcards whose parts are matched each by itself.
+fn parse_arn(text: &str) -> Result<Template, String> {
+    if text.splitn(ARN_PARTS, ':').count() < ARN_PARTS || !text.starts_with("arn:") {
+        return Err(format!(
+            "{text:?} is no ARN such as arn:aws:iot:us-east-1:123456789012:thing/lamp"
+        ));
+    }
+    Template::parse(text)
+}
+
+fn matches_arn(pattern: &[u8], value: &str) -> bool {
+    let (patterns, values) =
+        (pattern.splitn(ARN_PARTS, |byte| *byte == b':'), value.splitn(ARN_PARTS, ':'));
+    values.clone().count() == ARN_PARTS
+        && patterns.zip(values).all(|(pattern, value)| glob::matches(pattern, value))
 }
 
 fn lower(text: &str) -> String {

@@ -39,8 +39,13 @@ fn lamp() -> Context {
     };
     Context {
         thing: Some(thing),
-        certificate: [("Subject.CommonName", vec!["cn-1".to_owned(), "cn-2".to_owned()])].into(),
+        certificate: [
+            ("Subject.CommonName", vec!["cn-1".to_owned(), "cn-2".to_owned()]),
+            ("SerialNumber", vec!["10525622389124227206".to_owned()]),
+        ]
+        .into(),
         source_ip: Some("10.1.2.3".parse().unwrap()),
+        domain_name: Some("iot.example.com".into()),
         ..client("lamp")
     }
 }
@@ -272,6 +277,8 @@ fn variables_stand_for_the_connections_own_values() {
         ("${iot:Certificate.Subject.CommonName.1}", "cn-2", true),
         ("${iot:Certificate.Subject.CommonName.2}", "cn-2", false),
         ("${iot:Certificate.Subject.Country}", "", false),
+        ("${iot:Certificate.SerialNumber}", "10525622389124227206", true),
+        ("${iot:DomainName}", "iot.example.com", true),
         ("${aws:SourceIp}", "10.1.2.3", true),
     ];
     for (pattern, topic, expected) in cases {
@@ -378,6 +385,208 @@ fn conditions_decide_whether_a_statement_applies() {
     }
 }
 
+/// Whether a statement with this condition applies to the connection.
+#[track_caller]
+fn check_condition(condition: &str, context: &Context, expected: bool) {
+    let statement = format!(
+        r#"{{"Effect":"Allow","Action":"iot:Connect","Resource":"*","Condition":{condition}}}"#
+    );
+    check(&statement, context, &[(Connect, Client("x"), expected)]);
+}
+
+/// The client of [`lamp`] whose thing has this value as `site`.
+fn at_site(value: &str) -> Context {
+    let mut context = lamp();
+    let thing = context.thing.as_mut().unwrap();
+    thing.attributes.insert("site".to_owned(), value.to_owned());
+    context
+}
+
+/// Of operators that have an order: below, the same, above; each with the suffix and the prefixes too.
+#[track_caller]
+fn check_ordered(kind: &str, [below, same, above]: [&str; 3], others: &[&str]) {
+    let cases = [
+        ("Equals", [false, true, false]),
+        ("NotEquals", [true, false, true]),
+        ("LessThan", [true, false, false]),
+        ("LessThanEquals", [true, true, false]),
+        ("GreaterThan", [false, false, true]),
+        ("GreaterThanEquals", [false, true, true]),
+    ];
+    for (operator, expected) in cases {
+        for form in ["OP", "OPIfExists", "ForAllValues:OP", "ForAnyValue:OP"] {
+            let operator = form.replace("OP", &format!("{kind}{operator}"));
+            let key = "iot:Connection.Thing.Attributes[site]";
+            let condition = format!(r#"{{"{operator}":{{"{key}":"{same}"}}}}"#);
+            for (value, expected) in [below, same, above].iter().zip(expected) {
+                check_condition(&condition, &at_site(value), expected);
+            }
+            // What is none is equal to none, and in no order with any.
+            for value in others {
+                check_condition(&condition, &at_site(value), operator.contains("Not"));
+            }
+            // Absent, and for a set: empty.
+            let absent = match form {
+                "OP" => operator.contains("Not"),
+                "ForAnyValue:OP" => false,
+                _ => true,
+            };
+            check_condition(&condition, &client("c"), absent);
+        }
+    }
+}
+
+#[test]
+fn numbers_are_compared_as_numbers() {
+    check_ordered("Numeric", ["9", "10", "11"], &["ten", "", "1e1"]);
+    check_ordered("Numeric", ["-10.5", "-10.05", "-1"], &["-"]);
+    // Two serial numbers that are the same as doubles.
+    let serial = |operator: &str, last| {
+        let key = "iot:Certificate.SerialNumber";
+        format!(r#"{{"{operator}":{{"{key}":"1052562238912422720{last}"}}}}"#)
+    };
+    check_condition(&serial("NumericEquals", 6), &lamp(), true);
+    check_condition(&serial("NumericEquals", 7), &lamp(), false);
+    check_condition(&serial("NumericLessThan", 7), &lamp(), true);
+    // A JSON number is taken as its text, and several are alternatives.
+    let either = r#"{"NumericEquals":{"iot:Connection.Thing.Attributes[site]":[7,8.5]}}"#;
+    for (value, expected) in [("7", true), ("8.50", true), ("8", false)] {
+        check_condition(either, &at_site(value), expected);
+    }
+    let neither = either.replace("Equals", "NotEquals");
+    for (value, expected) in [("7", false), ("8.50", false), ("8", true)] {
+        check_condition(&neither, &at_site(value), expected);
+    }
+}
+
+#[test]
+fn times_are_compared_as_times() {
+    let (before, after) = ("2026-01-15T00:59:59+01:00", "2026-01-15T00:00:00.001Z");
+    check_ordered("Date", [before, "2026-01-15T00:00:00Z", after], &["soon", "2026-01-15T00:00"]);
+    check_ordered("Date", ["1768435199", "2026-01-15", "1768435201"], &["1.5"]);
+}
+
+#[test]
+fn arns_are_compared_part_by_part() {
+    let arn = "arn:aws:iot:us-east-1:123456789012:thing/lamp:a";
+    let cases = [
+        ("arn:aws:iot:us-east-1:123456789012:thing/lamp:a", true),
+        ("arn:aws:iot:*:*:thing/*", true),
+        ("arn:aws:iot:us-east-?:*:thing/lamp*", true),
+        ("arn:aws:iot:us-east-1:123456789012:thing/lamp", false),
+        // A star stays within its part.
+        ("arn:*:123456789012:thing/lamp:a:*:*", false),
+        ("arn:aws:iot:eu-*:123456789012:*", false),
+    ];
+    for (pattern, expected) in cases {
+        for (operator, expected) in [
+            ("ArnEquals", expected),
+            ("ArnLike", expected),
+            ("ArnNotEquals", !expected),
+            ("ArnNotLike", !expected),
+            ("ArnLikeIfExists", expected),
+            ("ForAnyValue:ArnLike", expected),
+        ] {
+            let condition = format!(
+                r#"{{"{operator}":{{"iot:Connection.Thing.Attributes[site]":"{pattern}"}}}}"#
+            );
+            check_condition(&condition, &at_site(arn), expected);
+        }
+    }
+    let own = r#"{"ArnLike":{"iot:Connection.Thing.Attributes[site]":
+        "arn:aws:iot:*:*:thing/${iot:ClientId}:*"}}"#;
+    check_condition(own, &at_site(arn), true);
+    check_condition(own, &at_site("arn:aws:iot:us-east-1:123456789012:thing/fan:a"), false);
+    check_condition(own, &at_site("thing/lamp:a"), false);
+}
+
+#[test]
+fn texts_addresses_and_booleans_take_the_suffix_and_the_prefixes() {
+    let cases = [
+        ("StringEquals", "iot:ClientId", "lamp", true),
+        ("StringNotEquals", "iot:ClientId", "lamp", false),
+        ("StringEqualsIgnoreCase", "iot:ClientId", "LAMP", true),
+        ("StringNotEqualsIgnoreCase", "iot:ClientId", "LAMP", false),
+        ("StringLike", "iot:ClientId", "la*", true),
+        ("StringNotLike", "iot:ClientId", "la*", false),
+        ("Bool", "iot:Connection.Thing.IsAttached", "true", true),
+        ("Bool", "iot:Connection.Thing.IsAttached", "false", false),
+        ("IpAddress", "aws:SourceIp", "10.0.0.0/8", true),
+        ("NotIpAddress", "aws:SourceIp", "10.0.0.0/8", false),
+    ];
+    for (operator, key, value, expected) in cases {
+        let absent = operator.contains("Not");
+        for (form, absent) in [
+            (operator.to_owned(), absent),
+            (format!("{operator}IfExists"), true),
+            (format!("ForAllValues:{operator}"), true),
+            (format!("ForAnyValue:{operator}"), false),
+        ] {
+            let condition = format!(r#"{{"{form}":{{"{key}":"{value}"}}}}"#);
+            check_condition(&condition, &lamp(), expected);
+            // Over HTTP there is no client id, hence no thing; and here no address.
+            check_condition(&condition, &Context::default(), absent);
+        }
+    }
+}
+
+#[test]
+fn every_key_can_be_asked_for() {
+    let mut keys = vec![
+        ("iot:ClientId".to_owned(), "lamp"),
+        ("iot:DomainName".to_owned(), "iot.example.com"),
+        ("aws:SourceIp".to_owned(), "10.1.2.3"),
+        ("iot:ConnectAttributes".to_owned(), "LastWill"),
+        ("iot:Connection.Thing.ThingName".to_owned(), "lamp"),
+        ("iot:Connection.Thing.ThingTypeName".to_owned(), "Light"),
+        ("iot:Connection.Thing.Attributes[site]".to_owned(), "hall-2"),
+        ("iot:Connection.Thing.IsAttached".to_owned(), "true"),
+        ("iot:Certificate.AvailableKeys".to_owned(), "iot:Certificate.SerialNumber"),
+    ];
+    let mut context = Context { has_will: true, ..lamp() };
+    for name in CERTIFICATE_FIELDS {
+        context.certificate.insert(name, vec!["one".to_owned(), "other".to_owned()]);
+        keys.push((format!("iot:Certificate.{name}"), "one"));
+        keys.push((format!("iot:Certificate.{name}.1"), "other"));
+        keys.push((format!("iot:Certificate.{name}.List"), "other"));
+    }
+    for (key, value) in keys {
+        for key in [key.clone(), key.to_ascii_uppercase().replace("[SITE]", "[site]")] {
+            let condition =
+                |value: &str| format!(r#"{{"ForAnyValue:StringEquals":{{"{key}":"{value}"}}}}"#);
+            check_condition(&condition(value), &context, true);
+            check_condition(&condition("else"), &context, false);
+            let null = |absent: bool| format!(r#"{{"Null":{{"{key}":"{absent}"}}}}"#);
+            check_condition(&null(false), &context, true);
+            check_condition(&null(true), &context, false);
+            check_condition(&null(true), &Context::default(), true);
+        }
+    }
+}
+
+#[test]
+fn at_most_five_values_of_a_certificate_count_and_none_that_is_long_or_wild() {
+    let values = (1..=6).map(|number| format!("unit-{number}")).collect();
+    let units = Context { certificate: [("Subject.OrganizationalUnit", values)].into(), ..lamp() };
+    let unit = "iot:Certificate.Subject.OrganizationalUnit";
+    for (number, expected) in [(1, true), (5, true), (6, false)] {
+        let listed = format!(r#"{{"ForAnyValue:StringEquals":{{"{unit}.List":"unit-{number}"}}}}"#);
+        check_condition(&listed, &units, expected);
+        let nth = number - 1;
+        let single = format!(r#"{{"StringEquals":{{"{unit}.{nth}":"unit-{number}"}}}}"#);
+        check_condition(&single, &units, expected);
+    }
+    let own = allow("iot:Publish", &format!("ARN:topic/${{{unit}}}"));
+    for (value, expected) in [("a".repeat(1_024), true), ("a".repeat(1_025), false)] {
+        let certificate = [("Subject.OrganizationalUnit", vec![value.clone()])].into();
+        check(&own, &Context { certificate, ..lamp() }, &[(Publish, Topic(&value), expected)]);
+    }
+    for value in ["a*", "a?", "a+", "a#", "a$"] {
+        let certificate = [("Subject.OrganizationalUnit", vec![value.to_owned()])].into();
+        check(&own, &Context { certificate, ..lamp() }, &[(Publish, Topic(value), false)]);
+    }
+}
+
 #[test]
 fn a_malformed_document_is_refused_with_place_and_reason() {
     let one = |statement: &str| document(statement);
@@ -425,10 +634,23 @@ fn a_malformed_document_is_refused_with_place_and_reason() {
         (&one(&allow("*", "ARN:topic/${iot:Nothing}")), "\"iot:Nothing\" is not a key"),
         (&one(&allow("*", "ARN:topic/${iot:ConnectAttributes}")), "belongs into a Condition"),
         (
-            &with_condition(r#"{"NumericEquals":{"iot:ClientId":1}}"#),
-            "Statement[0].Condition.NumericEquals.iot:ClientId: operator \"NumericEquals\" is not \
+            &with_condition(r#"{"BinaryEquals":{"iot:ClientId":"QQ=="}}"#),
+            "Statement[0].Condition.BinaryEquals.iot:ClientId: operator \"BinaryEquals\" is not \
              supported; supported are StringEquals",
         ),
+        (&with_condition(r#"{"NumericLess":{"iot:ClientId":1}}"#), "\"NumericLess\" is not"),
+        (&with_condition(r#"{"Null:":{"iot:ClientId":true}}"#), "\"Null:\" is not supported"),
+        (&with_condition(r#"{"NullIfExists":{"iot:ClientId":true}}"#), "is not supported"),
+        (&with_condition(r#"{"Null":{"iot:ClientId":["true","false"]}}"#), "takes one value"),
+        (&with_condition(r#"{"NumericEquals":{"iot:ClientId":"x"}}"#), "\"x\" is no decimal"),
+        (&with_condition(r#"{"DateEquals":{"iot:ClientId":"x"}}"#), "\"x\" is no time such as"),
+        (&with_condition(r#"{"ArnLike":{"iot:ClientId":"lamp*"}}"#), "\"lamp*\" is no ARN"),
+        (
+            &one(&allow("*", "ARN:topic/${iot:Certificate.Subject.CommonName.List}")),
+            "has many values and belongs into a Condition",
+        ),
+        (&one(&allow("*", "ARN:topic/${iot:Certificate.AvailableKeys}")), "has many values"),
+        (&one(&allow("*", "ARN:topic/${iot:Certificate.Subject.Colour}")), "is not a key"),
         (&with_condition(r#"{"Bool":{"aws:SecureTransport":true}}"#), "is not a key"),
         (&with_condition(r#"{"IpAddress":{"aws:SourceIp":"10.0.0.0/33"}}"#), "10.0.0.0/33"),
         (&with_condition(r#"{"IpAddress":{"iot:ClientId":"10.0.0.0/8"}}"#), "only aws:SourceIp"),

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 pub(super) enum Variable {
     ClientId,
     SourceIp,
+    DomainName,
     ConnectAttributes,
     ThingName,
     ThingTypeName,
@@ -21,10 +22,14 @@ pub(super) enum Variable {
         name: &'static str,
         nth: usize,
     },
+    /// All values of a name.
+    CertificateList(&'static str),
+    /// The keys of the certificate that have a value.
+    CertificateKeys,
 }
 
 /// Names behind `iot:Certificate.` that `Context::certificate` may hold.
-pub(crate) const CERTIFICATE_FIELDS: [&str; 26] = [
+pub(crate) const CERTIFICATE_FIELDS: [&str; 37] = [
     "Subject.CommonName",
     "Subject.Country",
     "Subject.DistinguishedNameQualifier",
@@ -51,9 +56,23 @@ pub(crate) const CERTIFICATE_FIELDS: [&str; 26] = [
     "Issuer.State",
     "Issuer.Surname",
     "Issuer.Title",
+    "Subject.AlternativeName.RFC822Name",
+    "Subject.AlternativeName.DNSName",
+    "Subject.AlternativeName.DirectoryName",
+    "Subject.AlternativeName.UniformResourceIdentifier",
+    "Subject.AlternativeName.IPAddress",
+    "Issuer.AlternativeName.RFC822Name",
+    "Issuer.AlternativeName.DNSName",
+    "Issuer.AlternativeName.DirectoryName",
+    "Issuer.AlternativeName.UniformResourceIdentifier",
+    "Issuer.AlternativeName.IPAddress",
+    "SerialNumber",
 ];
 
-/// Longest certificate value that is filled in. Source: AWS IoT, "Certificate policy variables".
+/// Values of one name that count. Source: AWS IoT, "X.509 certificate policy variable limitations".
+pub(crate) const CERTIFICATE_VALUES_MAX: usize = 5;
+
+/// Longest certificate value that is filled in. Source: as above.
 const CERTIFICATE_VALUE_CHARS_MAX: usize = 1_024;
 
 impl Variable {
@@ -63,6 +82,8 @@ impl Variable {
         let known = match &*lower {
             "iot:clientid" => Self::ClientId,
             "aws:sourceip" => Self::SourceIp,
+            "iot:domainname" => Self::DomainName,
+            "iot:certificate.availablekeys" => Self::CertificateKeys,
             "iot:connectattributes" => Self::ConnectAttributes,
             "iot:connection.thing.thingname" => Self::ThingName,
             "iot:connection.thing.thingtypename" => Self::ThingTypeName,
@@ -72,9 +93,11 @@ impl Variable {
                 None => {
                     return Err(format!(
                         "{name:?} is not a key that this host knows; it knows iot:ClientId, \
-                         iot:ConnectAttributes, iot:Connection.Thing.ThingName, .ThingTypeName, \
-                         .Attributes[name], .IsAttached, iot:Certificate.Subject.CommonName (and \
-                         the other names of subject and issuer) and aws:SourceIp"
+                         iot:DomainName, iot:ConnectAttributes, \
+                         iot:Connection.Thing.ThingName, .ThingTypeName, .Attributes[name], \
+                         .IsAttached, iot:Certificate.Subject.CommonName (and the other names of \
+                         subject and issuer, with .1 or .List behind them), .SerialNumber, \
+                         .AvailableKeys and aws:SourceIp"
                     ));
                 }
             },
@@ -89,18 +112,28 @@ impl Variable {
             return (!attribute.is_empty()).then(|| Self::ThingAttribute(attribute.into()));
         }
         let field = lower.strip_prefix("iot:certificate.")?;
+        let known = |field: &str| {
+            CERTIFICATE_FIELDS.iter().find(|known| known.eq_ignore_ascii_case(field)).copied()
+        };
+        if let Some(field) = field.strip_suffix(".list") {
+            return known(field).map(Self::CertificateList);
+        }
         let (field, nth) = match field.rsplit_once('.') {
             Some((front, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => {
                 (front, digits.parse().ok()?)
             }
             _ => (field, 0),
         };
-        let name = CERTIFICATE_FIELDS.iter().find(|known| known.eq_ignore_ascii_case(field))?;
-        Some(Self::Certificate { name, nth })
+        Some(Self::Certificate { name: known(field)?, nth })
     }
 
     pub(super) fn is_of_certificate(&self) -> bool {
-        matches!(self, Self::Certificate { .. })
+        matches!(self, Self::Certificate { .. } | Self::CertificateList(_) | Self::CertificateKeys)
+    }
+
+    /// May have more values than one.
+    fn is_many(&self) -> bool {
+        matches!(self, Self::ConnectAttributes | Self::CertificateList(_) | Self::CertificateKeys)
     }
 
     /// The values of the key; none when the connection has no such thing.
@@ -112,6 +145,14 @@ impl Variable {
                 let persistent = context.is_persistent.then_some("PersistentConnect");
                 return will.into_iter().chain(persistent).map(Cow::Borrowed).collect();
             }
+            Self::CertificateList(name) => {
+                return of_certificate(context, name).iter().map(Cow::from).collect();
+            }
+            Self::CertificateKeys => {
+                let keys = context.certificate.keys();
+                return keys.map(|name| format!("iot:Certificate.{name}").into()).collect();
+            }
+            Self::DomainName => context.domain_name.as_deref().map(Cow::from),
             Self::ClientId => context.client_id.as_ref().map(|id| id.as_str().into()),
             Self::SourceIp => context.source_ip.map(|ip| ip.to_canonical().to_string().into()),
             Self::ThingName => thing.map(|thing| thing.name.as_str().into()),
@@ -126,15 +167,19 @@ impl Variable {
                 .client_id
                 .is_some()
                 .then(|| if thing.is_some() { "true" } else { "false" }.into()),
-            Self::Certificate { name, nth } => context
-                .certificate
-                .get(name)
-                .and_then(|values| values.get(*nth))
+            Self::Certificate { name, nth } => of_certificate(context, name)
+                .get(*nth)
                 .filter(|value| value.chars().count() <= CERTIFICATE_VALUE_CHARS_MAX)
                 .map(Cow::from),
         };
         value.into_iter().collect()
     }
+}
+
+/// The values of a name that count.
+fn of_certificate<'c>(context: &'c Context, name: &str) -> &'c [String] {
+    let values = context.certificate.get(name).map(Vec::as_slice).unwrap_or_default();
+    &values[..values.len().min(CERTIFICATE_VALUES_MAX)]
 }
 
 /// A wildcard pattern with holes.
@@ -174,7 +219,7 @@ impl Template {
                     continue;
                 }
                 let variable = Variable::parse(name)?;
-                if variable == Variable::ConnectAttributes {
+                if variable.is_many() {
                     return Err(format!("{name:?} has many values and belongs into a Condition"));
                 }
                 pieces.push(Piece::Pattern(std::mem::take(&mut pattern).into()));

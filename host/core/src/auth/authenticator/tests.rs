@@ -200,6 +200,27 @@ async fn a_client_id_that_is_no_attached_thing_has_no_thing() {
 }
 
 #[tokio::test]
+async fn a_policy_sees_by_which_name_a_client_came_also_later() {
+    let Setup { authenticator, registry, device, .. } = setup(false).await;
+    let document = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+        "Action":"iot:Receive","Resource":"arn:aws:iot:*:*:topic/${iot:DomainName}"}]}"#;
+    let policy = PolicyName::parse("ByName").unwrap();
+    registry.create_policy(&policy, document).await.unwrap();
+    registry.attach_policy(&policy, &device).await.unwrap();
+    let (action, topic) = (Action::Receive, Resource::Topic("iot.example.com"));
+    for (name, expected) in [(Some("iot.example.com"), true), (Some("other"), false), (None, false)]
+    {
+        let server_name = name.map(Into::into);
+        let credentials = Credentials { server_name, ..with_certificate(DEVICES[0]) };
+        let (identity, admission) = authenticator.admit(&credentials).await.unwrap();
+        assert_eq!(identity.permissions.allows(action, topic), expected);
+        let id = credentials.client_id.unwrap();
+        let again = authenticator.authenticate_again(&mut admission.unwrap(), &id).await.unwrap();
+        assert_eq!(again.permissions.allows(action, topic), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_that_is_unknown_inactive_or_out_of_date_is_refused() {
     let Setup { authenticator, registry, clock, device, .. } = setup(false).await;
     let unknown = authenticator.authenticate(&with_certificate(DEVICES[1])).await;
