@@ -62,15 +62,24 @@ pub struct Identity {
     pub principal: Option<Principal>,
     /// The certificate that the principal was made in place of: its session is the principal's.
     pub predecessor: Option<Principal>,
-    /// The thing whose name is the client id, when it is attached to the principal; or the one that a
-    /// custom authorizer names (`thing-name`).
+    /// The thing whose name is the client id, when it is attached to the principal; the one that it is
+    /// attached to exclusively; or the one that a custom authorizer names (`thing-name`).
     pub thing: Option<ThingName>,
+    /// The principal is attached to no other thing.
+    pub is_exclusive: bool,
     /// What it may do.
     pub permissions: Permissions,
     /// What it may say, if its thing has a type and that a schema.
     pub payload_schema: Option<Arc<PayloadSchema>>,
     /// The connection is closed after this time; `None`: never.
     pub disconnect_after: Option<Duration>,
+}
+
+impl Identity {
+    /// The thing that the principal is attached to exclusively.
+    pub fn exclusive_thing(&self) -> Option<&ThingName> {
+        self.thing.as_ref().filter(|_| self.is_exclusive)
+    }
 }
 
 /// Why a client was refused. The client sees only the reason code; the text is for the operator.

@@ -181,7 +181,8 @@ pub struct Context {
     /// `iot:DomainName`: the host name by which the client came (SNI).
     pub domain_name: Option<Arc<str>>,
     /// `iot:Connection.Thing.*`: the thing whose name is the client id, when it is attached to
-    /// the principal; or the one that a custom authorizer names.
+    /// the principal; the one that it is attached to exclusively; or the one that a custom authorizer
+    /// names.
     pub thing: Option<ThingContext>,
     /// `iot:Certificate.*`: values by the name behind that prefix, e.g. `Subject.CommonName`; none is
     /// empty.

@@ -58,6 +58,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
+pub use attachment::ThingPrincipalType;
 pub use authorizer::{
     AuthorizerDefinition, AuthorizerFunction, AuthorizerSettings, AuthorizerStatus,
     AuthorizerUpdate, TOKEN_KEYS_MAX, TokenKeys,

@@ -175,6 +175,7 @@ async fn open(clients: &Clients) -> Result<Client> {
         client_id: &ClientId::parse("bench")?,
         principal: None,
         predecessor: None,
+        thing: None,
         ip: Ipv4Addr::LOCALHOST.into(),
         session_identifier: 1,
         clean_start: true,

@@ -253,6 +253,7 @@ impl Driver {
             principal: None,
             predecessor: None,
             thing: None,
+            is_exclusive: false,
             permissions: PERMISSIONS.clone(),
             payload_schema: None,
             disconnect_after: (self.start.rate > 200).then(|| Duration::from_secs(30)),

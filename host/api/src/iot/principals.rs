@@ -1,6 +1,4 @@
 //! Principals of things: which certificates speak for a thing.
-//!
-//! An attachment that excludes others (`EXCLUSIVE_THING`) is refused: it does not exist here yet.
 
 use crate::Services;
 use crate::call::{Answer, Call, encode_token};
@@ -8,6 +6,7 @@ use crate::error::ApiError;
 use crate::iot::policies::{arns, principal_header};
 use crate::iot::things::thing_name;
 use crate::router::{Handlers, handlers};
+use gnomon_core::registry::ThingPrincipalType;
 use serde::Serialize;
 
 pub(crate) const HANDLERS: Handlers = handlers! {
@@ -21,17 +20,13 @@ pub(crate) const HANDLERS: Handlers = handlers! {
 
 const PRINCIPAL_HEADER: &str = "x-amzn-principal";
 
-/// The only type of attachment so far.
-const NON_EXCLUSIVE: &str = "NON_EXCLUSIVE_THING";
-
 async fn attach_thing_principal(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     let principal = principal_header(services, call, PRINCIPAL_HEADER)?;
-    if wants_exclusive(call)? {
-        return Err(ApiError::invalid_request(
-            "thingPrincipalType EXCLUSIVE_THING is not supported by this host",
-        ));
+    let (thing, registry) = (thing_name(call)?, &services.registry);
+    match principal_type(call)? {
+        Some(wanted) => registry.attach_thing_principal_as(&thing, &principal, wanted).await?,
+        None => registry.attach_thing_principal(&thing, &principal).await?,
     }
-    services.registry.attach_thing_principal(&thing_name(call)?, &principal).await?;
     Ok(Answer::empty())
 }
 
@@ -49,7 +44,9 @@ async fn list_thing_principals(services: &Services, call: &Call<'_>) -> Result<A
         #[serde(skip_serializing_if = "Option::is_none")]
         next_token: Option<String>,
     }
-    let (principals, next_token) = thing_principals(services, call).await?;
+    let page = call.page("maxResults", "nextToken")?;
+    let found = services.registry.list_thing_principals(&thing_name(call)?, page.request()).await?;
+    let (principals, next_token) = arns(services, &found);
     Answer::members(&Body { principals, next_token })
 }
 
@@ -70,13 +67,18 @@ async fn list_thing_principals_v2(
         #[serde(skip_serializing_if = "Option::is_none")]
         next_token: Option<String>,
     }
-    let (mut principals, mut next_token) = thing_principals(services, call).await?;
-    if wants_exclusive(call)? {
-        (principals, next_token) = (Vec::new(), None);
-    }
-    let object = |principal| ThingPrincipal { principal, thing_principal_type: NON_EXCLUSIVE };
-    let thing_principal_objects = principals.into_iter().map(object).collect();
-    Answer::members(&Body { thing_principal_objects, next_token })
+    let (page, wanted) = (call.page("maxResults", "nextToken")?, principal_type(call)?);
+    let registry = &services.registry;
+    let found =
+        registry.list_typed_thing_principals(&thing_name(call)?, wanted, page.request()).await?;
+    let objects = found.items.iter().map(|(id, of_type)| ThingPrincipal {
+        principal: registry.certificate_arn(id),
+        thing_principal_type: of_type.as_str(),
+    });
+    Answer::members(&Body {
+        thing_principal_objects: objects.collect(),
+        next_token: found.next.as_deref().map(encode_token),
+    })
 }
 
 async fn list_principal_things(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -87,8 +89,11 @@ async fn list_principal_things(services: &Services, call: &Call<'_>) -> Result<A
         #[serde(skip_serializing_if = "Option::is_none")]
         next_token: Option<String>,
     }
-    let (things, next_token) = principal_things(services, call).await?;
-    Answer::members(&Body { things, next_token })
+    let principal = principal_header(services, call, PRINCIPAL_HEADER)?;
+    let page = call.page("maxResults", "nextToken")?;
+    let found = services.registry.list_principal_things(&principal, page.request()).await?;
+    let things = found.items.iter().map(|name| name.as_str().to_owned()).collect();
+    Answer::members(&Body { things, next_token: found.next.as_deref().map(encode_token) })
 }
 
 async fn list_principal_things_v2(
@@ -108,43 +113,22 @@ async fn list_principal_things_v2(
         #[serde(skip_serializing_if = "Option::is_none")]
         next_token: Option<String>,
     }
-    let (mut things, mut next_token) = principal_things(services, call).await?;
-    if wants_exclusive(call)? {
-        (things, next_token) = (Vec::new(), None);
-    }
-    let object = |thing_name| PrincipalThing { thing_name, thing_principal_type: NON_EXCLUSIVE };
-    let principal_thing_objects = things.into_iter().map(object).collect();
-    Answer::members(&Body { principal_thing_objects, next_token })
-}
-
-async fn thing_principals(
-    services: &Services,
-    call: &Call<'_>,
-) -> Result<(Vec<String>, Option<String>), ApiError> {
-    let page = call.page("maxResults", "nextToken")?;
-    let found = services.registry.list_thing_principals(&thing_name(call)?, page.request()).await?;
-    Ok(arns(services, &found))
-}
-
-async fn principal_things(
-    services: &Services,
-    call: &Call<'_>,
-) -> Result<(Vec<String>, Option<String>), ApiError> {
     let principal = principal_header(services, call, PRINCIPAL_HEADER)?;
-    let page = call.page("maxResults", "nextToken")?;
-    let found = services.registry.list_principal_things(&principal, page.request()).await?;
-    let things = found.items.iter().map(|name| name.as_str().to_owned()).collect();
-    Ok((things, found.next.as_deref().map(encode_token)))
+    let (page, wanted) = (call.page("maxResults", "nextToken")?, principal_type(call)?);
+    let registry = &services.registry;
+    let found = registry.list_typed_principal_things(&principal, wanted, page.request()).await?;
+    let objects = found.items.iter().map(|(name, of_type)| PrincipalThing {
+        thing_name: name.as_str().to_owned(),
+        thing_principal_type: of_type.as_str(),
+    });
+    Answer::members(&Body {
+        principal_thing_objects: objects.collect(),
+        next_token: found.next.as_deref().map(encode_token),
+    })
 }
 
-fn wants_exclusive(call: &Call<'_>) -> Result<bool, ApiError> {
-    match call.query("thingPrincipalType")? {
-        None | Some(NON_EXCLUSIVE) => Ok(false),
-        Some("EXCLUSIVE_THING") => Ok(true),
-        Some(_) => Err(ApiError::invalid_request(
-            "thingPrincipalType must be EXCLUSIVE_THING or NON_EXCLUSIVE_THING",
-        )),
-    }
+fn principal_type(call: &Call<'_>) -> Result<Option<ThingPrincipalType>, ApiError> {
+    Ok(call.query("thingPrincipalType")?.map(ThingPrincipalType::parse).transpose()?)
 }
 
 #[cfg(test)]
@@ -180,6 +164,53 @@ mod tests {
             .await;
         host.iot_with("DELETE", "/things/Lamp/principals", &principal).await;
         host.iot("DELETE", "/things/Lamp", "").await;
+    }
+
+    #[tokio::test]
+    async fn an_exclusive_principal_is_shown_as_one_and_has_one_thing() {
+        let host = TestHost::new().await;
+        let made = host.iot("POST", "/keys-and-certificate", "").await;
+        let arn = made["certificateArn"].as_str().unwrap();
+        let principal = [("x-amzn-principal", arn)];
+        for thing in ["/things/Lamp", "/things/Fan"] {
+            host.iot("POST", thing, "").await;
+        }
+        let kind = "EXCLUSIVE_THING";
+        let attach = "/things/Lamp/principals?thingPrincipalType=EXCLUSIVE_THING";
+        host.iot_with("PUT", attach, &principal).await;
+        let principals = json!([{"principal": arn, "thingPrincipalType": kind}]);
+        let things = json!([{"thingName": "Lamp", "thingPrincipalType": kind}]);
+        for (query, shows) in [
+            ("", true),
+            ("?thingPrincipalType=EXCLUSIVE_THING", true),
+            ("?thingPrincipalType=NON_EXCLUSIVE_THING", false),
+        ] {
+            let shown =
+                |objects: &serde_json::Value| if shows { objects.clone() } else { json!([]) };
+            let listed = host.iot("GET", &format!("/things/Lamp/principals-v2{query}"), "").await;
+            assert_eq!(listed, json!({"thingPrincipalObjects": shown(&principals)}));
+            let target = format!("/principals/things-v2{query}");
+            let listed = host.iot_with("GET", &target, &principal).await;
+            assert_eq!(listed, json!({"principalThingObjects": shown(&things)}));
+        }
+        for (method, target) in [
+            ("PUT", "/things/Fan/principals"),
+            ("PUT", "/things/Lamp/principals?thingPrincipalType=NON_EXCLUSIVE_THING"),
+            ("PUT", "/things/Lamp/principals?thingPrincipalType=exclusive"),
+        ] {
+            let mut request = TestHost::request(method, target, "");
+            request.headers_mut().insert("x-amzn-principal", arn.parse().unwrap());
+            host.sign(&mut request, &host.key, "iot");
+            let response = host.send(request).await;
+            assert_eq!(
+                TestHost::error_type(&response),
+                Some("InvalidRequestException"),
+                "{target}"
+            );
+        }
+        let wrong = "/things/Lamp/principals-v2?thingPrincipalType=ANY";
+        let says = "must be EXCLUSIVE_THING or NON_EXCLUSIVE_THING";
+        host.check_refused("GET", wrong, "", "InvalidRequestException", says).await;
     }
 
     #[tokio::test]

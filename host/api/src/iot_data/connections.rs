@@ -46,6 +46,7 @@ mod tests {
             client_id: &client_id,
             principal: None,
             predecessor: None,
+            thing: None,
             ip: Ipv4Addr::LOCALHOST.into(),
             session_identifier: 1,
             clean_start: true,

@@ -474,6 +474,7 @@ impl Authenticator {
             principal: Some(Principal::new(id.as_str())),
             predecessor: lineage.predecessor.as_ref().map(|id| Principal::new(id.as_str())),
             thing: name,
+            is_exclusive: certificate.is_exclusive,
             permissions,
             payload_schema,
             disconnect_after: Some(self.left_of(&certificate)),
@@ -514,6 +515,7 @@ impl Authenticator {
             principal: Some(Principal::new(id.as_str())),
             predecessor: None,
             thing: None,
+            is_exclusive: false,
             permissions: Permissions::new([&policy], context),
             payload_schema: None,
             disconnect_after: Some(Duration::from_millis(left)),
@@ -641,19 +643,20 @@ impl Authenticator {
         Err(Refusal::NotAuthenticated(format!("certificate {id} {problem}")))
     }
 
-    /// The thing whose name is the client id, when the certificate is attached to it.
+    /// The thing whose name is the client id, when the certificate is attached to it; the one that it
+    /// is attached to exclusively, whatever the client id.
     async fn thing_of(
         &self,
         certificate: &Certificate,
         client_id: Option<&ClientId>,
     ) -> Result<Option<Thing>, RegistryError> {
-        let Some(name) = client_id.and_then(|id| ThingName::parse(id.as_str()).ok()) else {
-            return Ok(None);
-        };
-        if !certificate.things.contains(&name) {
-            return Ok(None);
+        let Some(client_id) = client_id else { return Ok(None) };
+        let is_it =
+            |name: &&ThingName| certificate.is_exclusive || name.as_str() == client_id.as_str();
+        match certificate.things.iter().find(is_it) {
+            Some(name) => self.existing_thing(name).await,
+            None => Ok(None),
         }
-        self.existing_thing(&name).await
     }
 
     async fn admit_anonymous(&self, policy: &str, context: &Context) -> Result<Identity, Refusal> {
@@ -672,6 +675,7 @@ impl Authenticator {
             principal: None,
             predecessor: None,
             thing: None,
+            is_exclusive: false,
             permissions,
             payload_schema: None,
             disconnect_after: None,

@@ -268,6 +268,7 @@ impl Authenticator {
             principal: Some(principal),
             predecessor: None,
             thing: name,
+            is_exclusive: false,
             permissions: Permissions::new(&policies, &context),
             payload_schema,
             disconnect_after: seconds.map(|seconds| Duration::from_secs(seconds.into())),

@@ -22,7 +22,7 @@ use super::presence::Connected;
 use super::queue::{Queue, QueueBounds, QueueConfig, Removal};
 use super::record::{self, RecordError, SessionRecord};
 use super::{Broker, Receiver, Wakes};
-use crate::ids::{ClientId, Principal};
+use crate::ids::{ClientId, Principal, ThingName};
 use crate::message::{Message, Publisher, QoS};
 use crate::metrics::Metrics;
 use crate::packet::Reason;
@@ -189,6 +189,8 @@ pub struct Opening<'a> {
     pub principal: Option<&'a Principal>,
     /// Whose session is the principal's too: the certificate before it was renewed.
     pub predecessor: Option<&'a Principal>,
+    /// The thing that the principal is attached to exclusively, for life-cycle events.
+    pub thing: Option<&'a ThingName>,
     /// From where it comes.
     pub ip: IpAddr,
     /// Of the connection, for life-cycle events: a random number.
@@ -372,6 +374,7 @@ impl Clients {
             record: record.map(Box::new),
             route: None,
             scans: None,
+            thing: opening.thing.cloned().map(Box::new),
         };
         client.events().connected(&self.0.broker, now.wall, opening.ip, version);
         Ok((client, resumable))
@@ -413,8 +416,8 @@ impl Clients {
 
     /// Tells who listens that a client was refused.
     pub fn connect_failed(&self, opening: &Opening<'_>, now: Timestamp) {
-        let Opening { client_id, principal, session_identifier, ip, .. } = *opening;
-        let events = Connected { client_id, principal, session_identifier };
+        let Opening { client_id, principal, thing, session_identifier, ip, .. } = *opening;
+        let events = Connected { client_id, principal, thing, session_identifier };
         events.connect_failed(&self.0.broker, now, ip);
     }
 

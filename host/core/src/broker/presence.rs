@@ -4,7 +4,7 @@
 //! listens. Source: AWS IoT developer guide, "Lifecycle events".
 
 use super::{Broker, Wakes};
-use crate::ids::{ClientId, Principal};
+use crate::ids::{ClientId, Principal, ThingName};
 use crate::message::Message;
 use crate::packet::Reason;
 use crate::time::Timestamp;
@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub(super) struct Connected<'a> {
     pub(super) client_id: &'a ClientId,
     pub(super) principal: Option<&'a Principal>,
+    /// The one that the principal is attached to exclusively; AWS names no other.
+    pub(super) thing: Option<&'a ThingName>,
     /// Of the connection: a random number, shown as a UUID.
     pub(super) session_identifier: u128,
 }
@@ -26,6 +28,8 @@ pub(super) struct Connected<'a> {
 #[serde(rename_all = "camelCase")]
 struct Payload<'a> {
     client_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thing_name: Option<&'a str>,
     /// Milliseconds since the Unix epoch.
     timestamp: u64,
     event_type: &'static str,
@@ -120,6 +124,7 @@ impl Connected<'_> {
         let message = || {
             let payload = Payload {
                 client_id: id,
+                thing_name: self.thing.map(ThingName::as_str),
                 timestamp: now.as_millis(),
                 event_type,
                 session_identifier: uuid(self.session_identifier),

@@ -8,6 +8,9 @@
 //! - detaching reads the index key, takes the owner out of the certificate, then removes the index
 //!   key as it was read. An attachment in between has either made the certificate's write fail, or
 //!   has written the index key again, so that its removal fails.
+//!
+//! A certificate that is attached to a thing exclusively is attached to no other. Source: AWS IoT,
+//! "Associating an AWS IoT thing to an MQTT client connection".
 
 use super::certificate::Certificate;
 use super::index::{ALL, page_of};
@@ -21,6 +24,43 @@ use crate::storage::Key;
 pub(super) enum Owner<'a> {
     Policy(&'a PolicyName),
     Thing(&'a ThingName),
+}
+
+/// How a certificate is attached to a thing (`ThingPrincipalType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThingPrincipalType {
+    /// To no other thing.
+    Exclusive,
+    /// Perhaps to others too.
+    NonExclusive,
+}
+
+impl ThingPrincipalType {
+    /// The type of this name.
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidRequest`] names those that exist.
+    pub fn parse(text: &str) -> Result<Self, RegistryError> {
+        [Self::Exclusive, Self::NonExclusive].into_iter().find(|it| it.as_str() == text).ok_or_else(
+            || {
+                RegistryError::InvalidRequest(
+                    "thingPrincipalType must be EXCLUSIVE_THING or NON_EXCLUSIVE_THING".to_owned(),
+                )
+            },
+        )
+    }
+
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "EXCLUSIVE_THING",
+            Self::NonExclusive => "NON_EXCLUSIVE_THING",
+        }
+    }
+
+    fn of(certificate: &Certificate) -> Self {
+        if certificate.is_exclusive { Self::Exclusive } else { Self::NonExclusive }
+    }
 }
 
 impl Owner<'_> {
@@ -62,8 +102,39 @@ impl Owner<'_> {
     fn remove_from(&self, certificate: &mut Certificate) -> bool {
         match self {
             Self::Policy(name) => certificate.policies.remove(*name),
-            Self::Thing(name) => certificate.things.remove(*name),
+            Self::Thing(name) => {
+                let removed = certificate.things.remove(*name);
+                certificate.is_exclusive &= !certificate.things.is_empty();
+                removed
+            }
         }
+    }
+
+    /// Whether the certificate may be attached so. Without a type it may stay as it is.
+    fn check_type(
+        &self,
+        certificate: &Certificate,
+        wanted: Option<ThingPrincipalType>,
+    ) -> Result<(), RegistryError> {
+        let Self::Thing(name) = self else { return Ok(()) };
+        let (id, present) = (&certificate.id, ThingPrincipalType::of(certificate));
+        let is_either = certificate.is_exclusive || wanted == Some(ThingPrincipalType::Exclusive);
+        if let Some(other) = certificate.things.iter().find(|it| it != name)
+            && is_either
+        {
+            return Err(RegistryError::InvalidRequest(format!(
+                "certificate {id} is attached to thing {other} as {}, and can be attached \
+                 exclusively to one thing only; detach it first",
+                present.as_str()
+            )));
+        }
+        if self.is_in(certificate) && wanted.is_some_and(|wanted| wanted != present) {
+            return Err(RegistryError::InvalidRequest(format!(
+                "certificate {id} is attached to thing {name} as {}; detach it first",
+                present.as_str()
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -78,7 +149,7 @@ impl Registry {
         policy: &PolicyName,
         target: &CertificateId,
     ) -> Result<(), RegistryError> {
-        self.attach(&Owner::Policy(policy), target).await
+        self.attach(&Owner::Policy(policy), target, None).await
     }
 
     /// DetachPolicy; a policy that is not attached is a success.
@@ -117,16 +188,31 @@ impl Registry {
         self.list_certificates_of(&Owner::Policy(policy), page).await
     }
 
-    /// AttachThingPrincipal; again is a success.
+    /// AttachThingPrincipal without a type: not exclusively; again is a success.
     ///
     /// # Errors
-    /// [`RegistryError::ResourceNotFound`].
+    /// [`RegistryError::ResourceNotFound`]; [`RegistryError::InvalidRequest`] when the principal is
+    /// attached to another thing exclusively.
     pub async fn attach_thing_principal(
         &self,
         thing: &ThingName,
         principal: &CertificateId,
     ) -> Result<(), RegistryError> {
-        self.attach(&Owner::Thing(thing), principal).await
+        self.attach(&Owner::Thing(thing), principal, None).await
+    }
+
+    /// AttachThingPrincipal with a type; again with the same one is a success.
+    ///
+    /// # Errors
+    /// As there, and [`RegistryError::InvalidRequest`] when it is attached to the thing as another type,
+    /// or to another thing and is to be attached exclusively.
+    pub async fn attach_thing_principal_as(
+        &self,
+        thing: &ThingName,
+        principal: &CertificateId,
+        wanted: ThingPrincipalType,
+    ) -> Result<(), RegistryError> {
+        self.attach(&Owner::Thing(thing), principal, Some(wanted)).await
     }
 
     /// DetachThingPrincipal; a principal that is not attached is a success.
@@ -167,16 +253,69 @@ impl Registry {
         Ok(page_of(self.describe_certificate(principal).await?.things, page))
     }
 
-    async fn attach(&self, owner: &Owner<'_>, id: &CertificateId) -> Result<(), RegistryError> {
+    /// ListThingPrincipalsV2, ordered by certificate id; only those of a type, if one is given.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_typed_thing_principals(
+        &self,
+        thing: &ThingName,
+        wanted: Option<ThingPrincipalType>,
+        page: PageRequest<'_>,
+    ) -> Result<Page<(CertificateId, ThingPrincipalType)>, RegistryError> {
+        let owner = Owner::Thing(thing);
+        self.check_exists(&owner).await?;
+        let fits = |certificate: &Certificate| {
+            let of_type = ThingPrincipalType::of(certificate);
+            owner.is_in(certificate) && wanted.is_none_or(|wanted| wanted == of_type)
+        };
+        let prefix = owner.index_key("");
+        let found = self.index_page(&prefix, page, CertificateId::parse, fits).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for id in found.items {
+            // Detached at this moment: it is not there.
+            let read = self.read(&record::key::<Certificate>(id.as_str())).await?;
+            let read = read.map(|(certificate, _)| certificate).filter(fits);
+            items.extend(read.map(|certificate| (id, ThingPrincipalType::of(&certificate))));
+        }
+        Ok(Page { items, next: found.next })
+    }
+
+    /// ListPrincipalThingsV2, ordered by name; only those of a type, if one is given.
+    ///
+    /// # Errors
+    /// [`RegistryError::ResourceNotFound`].
+    pub async fn list_typed_principal_things(
+        &self,
+        principal: &CertificateId,
+        wanted: Option<ThingPrincipalType>,
+        page: PageRequest<'_>,
+    ) -> Result<Page<(ThingName, ThingPrincipalType)>, RegistryError> {
+        let certificate = self.describe_certificate(principal).await?;
+        let of_type = ThingPrincipalType::of(&certificate);
+        let mut things = certificate.things;
+        things.retain(|_| wanted.is_none_or(|wanted| wanted == of_type));
+        let Page { items, next } = page_of(things, page);
+        Ok(Page { items: items.into_iter().map(|name| (name, of_type)).collect(), next })
+    }
+
+    async fn attach(
+        &self,
+        owner: &Owner<'_>,
+        id: &CertificateId,
+        wanted: Option<ThingPrincipalType>,
+    ) -> Result<(), RegistryError> {
         self.check_exists(owner).await?;
         let key = record::key::<Certificate>(id.as_str());
         let mut written = false;
         for _ in 0..ATTEMPTS_MAX {
             let (mut certificate, revision) = self.read_existing::<Certificate>(&key).await?;
+            owner.check_type(&certificate, wanted)?;
             if owner.is_in(&certificate) {
                 return Ok(());
             }
             owner.add_to(&mut certificate);
+            certificate.is_exclusive |= wanted == Some(ThingPrincipalType::Exclusive);
             let max = self.0.ports.limits.policies_per_principal;
             // The quarantine takes nobody's room, and always finds some.
             let policies =

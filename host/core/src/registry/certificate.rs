@@ -121,6 +121,8 @@ pub struct Certificate {
     pub policies: BTreeSet<PolicyName>,
     /// The things that it is a principal of.
     pub things: BTreeSet<ThingName>,
+    /// It has one thing, and can be attached to no other.
+    pub is_exclusive: bool,
     /// What it was renewed from, or to. Boxed, because few have any.
     pub lineage: Box<Lineage>,
 }
@@ -462,6 +464,7 @@ impl Registry {
             generation_id: random::uuid(&*self.0.ports.random),
             policies: BTreeSet::new(),
             things: BTreeSet::new(),
+            is_exclusive: false,
             lineage: Box::default(),
         }
     }
@@ -505,6 +508,8 @@ pub(super) struct CertificateRecord {
     generation_id: String,
     policies: Vec<String>,
     things: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_exclusive: bool,
     #[serde(default, skip_serializing_if = "LineageRecord::is_empty")]
     lineage: LineageRecord,
 }
@@ -530,6 +535,7 @@ impl Stored for Certificate {
             generation_id: self.generation_id.clone(),
             policies: self.policies.iter().map(|name| name.as_str().to_owned()).collect(),
             things: self.things.iter().map(|name| name.as_str().to_owned()).collect(),
+            is_exclusive: self.is_exclusive,
             lineage: self.lineage.to_record(),
         }
     }
@@ -554,6 +560,7 @@ impl Stored for Certificate {
             generation_id: record.generation_id,
             policies: policies.collect::<Result<_, _>>().map_err(text)?,
             things: things.collect::<Result<_, _>>().map_err(text)?,
+            is_exclusive: record.is_exclusive,
             lineage: Box::new(Lineage::from_record(record.lineage).map_err(text)?),
         })
     }

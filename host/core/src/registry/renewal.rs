@@ -75,6 +75,7 @@ impl Registry {
         let certificate = Certificate {
             policies: old.policies.clone(),
             things: old.things.clone(),
+            is_exclusive: old.is_exclusive,
             lineage: Box::new(Lineage { predecessor: Some(id.clone()), ..Lineage::default() }),
             ..self.certificate(x509, CertificateStatus::Active, CertificateMode::Default)
         };
@@ -210,7 +211,10 @@ impl Registry {
         let link = |old: &mut Certificate| {
             old.check_active()?;
             // What was taken from it meanwhile the new one must not have.
-            if old.policies != copied.policies || old.things != copied.things {
+            if old.policies != copied.policies
+                || old.things != copied.things
+                || old.is_exclusive != copied.is_exclusive
+            {
                 return Err(RegistryError::Busy);
             }
             let successors = &mut old.lineage.successors;

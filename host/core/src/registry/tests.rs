@@ -162,6 +162,59 @@ async fn deleting_a_thing_is_idempotent_but_not_while_it_has_principals() {
 }
 
 #[tokio::test]
+async fn an_exclusive_thing_is_its_principals_only_one() {
+    use ThingPrincipalType::{Exclusive, NonExclusive};
+    let registry = registry();
+    let (lamp, fan) = (thing("Lamp"), thing("Fan"));
+    for name in [&lamp, &fan] {
+        registry.create_thing(name, None, Attributes::default()).await.unwrap();
+    }
+    let (one, other) = (certificate(&registry).await, certificate(&registry).await);
+    let attach = async |name: &ThingName, id: &CertificateId, wanted| match wanted {
+        Some(wanted) => registry.attach_thing_principal_as(name, id, wanted).await,
+        None => registry.attach_thing_principal(name, id).await,
+    };
+    for _ in 0..2 {
+        attach(&lamp, &one, Some(Exclusive)).await.unwrap();
+    }
+    // Without a type it may stay as it is.
+    attach(&lamp, &one, None).await.unwrap();
+    let says = "is attached to thing Lamp as EXCLUSIVE_THING; detach it first";
+    check_refused(attach(&lamp, &one, Some(NonExclusive)).await, "InvalidRequest", says);
+    for wanted in [None, Some(NonExclusive), Some(Exclusive)] {
+        let says = "is attached to thing Lamp as EXCLUSIVE_THING, and can be attached exclusively";
+        check_refused(attach(&fan, &one, wanted).await, "InvalidRequest", says);
+    }
+    // It is the principal's only thing, not the thing's only principal.
+    attach(&lamp, &other, Some(NonExclusive)).await.unwrap();
+    attach(&fan, &other, None).await.unwrap();
+    for name in [&lamp, &fan] {
+        let refused = attach(name, &other, Some(Exclusive)).await;
+        check_refused(refused, "InvalidRequest", "as NON_EXCLUSIVE_THING");
+    }
+    let listed = async |wanted| {
+        let page = registry.list_typed_thing_principals(&lamp, wanted, ALL).await.unwrap();
+        page.items.into_iter().collect::<std::collections::HashMap<_, _>>()
+    };
+    let (exclusive, shared) = ((one.clone(), Exclusive), (other.clone(), NonExclusive));
+    assert_eq!(listed(None).await, [exclusive.clone(), shared.clone()].into());
+    assert_eq!(listed(Some(Exclusive)).await, [exclusive].into());
+    assert_eq!(listed(Some(NonExclusive)).await, [shared].into());
+    let things_of = async |id: &CertificateId, wanted| {
+        registry.list_typed_principal_things(id, wanted, ALL).await.unwrap().items
+    };
+    assert_eq!(things_of(&one, None).await, [(lamp.clone(), Exclusive)]);
+    assert_eq!(things_of(&one, Some(NonExclusive)).await, []);
+    let shared = [(fan.clone(), NonExclusive), (lamp.clone(), NonExclusive)];
+    assert_eq!(things_of(&other, Some(NonExclusive)).await, shared);
+    // Detached it is as any.
+    registry.detach_thing_principal(&lamp, &one).await.unwrap();
+    attach(&fan, &one, None).await.unwrap();
+    attach(&lamp, &one, None).await.unwrap();
+    assert!(!registry.describe_certificate(&one).await.unwrap().is_exclusive);
+}
+
+#[tokio::test]
 async fn lists_come_in_pages_and_only_what_fits_the_filter() {
     let registry = registry();
     for number in 0..230 {

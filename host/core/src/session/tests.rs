@@ -134,6 +134,7 @@ fn identity(permissions: Permissions) -> Identity {
         principal,
         predecessor: None,
         thing: None,
+        is_exclusive: false,
         permissions,
         payload_schema: None,
         disconnect_after: None,

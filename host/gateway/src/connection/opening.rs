@@ -120,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             client_id,
             principal: None,
             predecessor: None,
+            thing: None,
             ip: credentials.peer.ip(),
             session_identifier: u128::from_be_bytes(random::bytes(&*shared.random)),
             clean_start: connect.clean_start,
@@ -140,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let principal = identity.principal.as_ref();
         opening.principal = principal;
         opening.predecessor = identity.predecessor.as_ref();
+        opening.thing = identity.exclusive_thing();
         let keeps_will = session_expiry_s > 0 && !identity.permissions.is_quarantined();
         opening.will = connect.will.as_ref().filter(|_| keeps_will).map(|will| {
             let publisher =

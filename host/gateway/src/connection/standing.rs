@@ -143,7 +143,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn poll_question(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while let Some((answer, remote)) = ready!(self.standing.poll_question(context)) {
             match answer {
-                Some(Ok(identity)) => self.session.handle_identity(identity),
+                Some(Ok(identity)) => {
+                    if let Some(client) = &mut self.client {
+                        client.set_thing(identity.exclusive_thing());
+                    }
+                    self.session.handle_identity(identity);
+                }
                 Some(Err(refusal)) => {
                     let client_id = self.client.as_ref().map(tracing::field::debug);
                     tracing::warn!(client_id, %remote, error = %refusal, "client no longer allowed");

@@ -9,6 +9,7 @@ fn identity(principal: usize) -> Identity {
         principal: Some(crate::ids::Principal::new(&principal.to_string())),
         predecessor: None,
         thing: None,
+        is_exclusive: false,
         permissions: Permissions::default(),
         payload_schema: None,
         disconnect_after: None,

@@ -7,7 +7,7 @@ use crate::payload_schema::SchemaDefinition;
 use crate::registry::tests::{DEVICES, registry_on};
 use crate::registry::{
     Attributes, IssuedKeys, OffenceKind, QuarantineEntry, ThingGroupProperties,
-    ThingTypeProperties, ThingUpdate,
+    ThingPrincipalType, ThingTypeProperties, ThingUpdate,
 };
 use crate::storage::{Expect, Fault, FaultyStore, Key, MemoryStore, Storage};
 use crate::time::{ManualClock, Timestamp};
@@ -218,6 +218,43 @@ async fn a_policy_sees_by_which_name_a_client_came_also_later() {
         let again = authenticator.authenticate_again(&mut admission.unwrap(), &id).await.unwrap();
         assert_eq!(again.permissions.allows(action, topic), expected);
     }
+}
+
+#[tokio::test]
+async fn an_exclusive_thing_is_that_of_its_principal_under_any_client_id() {
+    let Setup { authenticator, registry, device, .. } = setup(false).await;
+    let open = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"iot:Connect","Resource":"*",
+            "Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"true"}}},
+        {"Effect":"Allow","Action":"iot:Publish",
+            "Resource":"arn:aws:iot:*:*:topic/${iot:Connection.Thing.ThingName}/state"}]}"#;
+    let (policy, lamp) = (PolicyName::parse("Open").unwrap(), ThingName::parse("Lamp").unwrap());
+    registry.create_policy(&policy, open).await.unwrap();
+    registry.attach_policy(&policy, &device).await.unwrap();
+    registry.detach_policy(&PolicyName::parse("Own").unwrap(), &device).await.unwrap();
+    let mut credentials = with_certificate(DEVICES[0]);
+    credentials.client_id = ClientId::parse("other").ok();
+    let refused = authenticator.authenticate(&credentials).await;
+    check_refused(refused, "NotAuthorized", "may not iot:Connect");
+    registry.detach_thing_principal(&lamp, &device).await.unwrap();
+    let exclusive = ThingPrincipalType::Exclusive;
+    registry.attach_thing_principal_as(&lamp, &device, exclusive).await.unwrap();
+    let (identity, admission) = authenticator.admit(&credentials).await.unwrap();
+    assert_eq!(identity.exclusive_thing(), Some(&lamp));
+    let (action, topic) = (Action::Publish, Resource::Topic("Lamp/state"));
+    assert!(identity.permissions.allows(action, topic));
+    // Over HTTP there is none, as before.
+    let http = Credentials { client_id: None, ..credentials.clone() };
+    let identity = authenticator.authenticate(&http).await.unwrap();
+    assert_eq!(identity.thing, None);
+    assert!(!identity.permissions.allows(action, topic));
+    // It ends with the attachment, for a live connection too.
+    let (mut admission, id) = (admission.unwrap(), credentials.client_id.unwrap());
+    registry.detach_thing_principal(&lamp, &device).await.unwrap();
+    registry.attach_thing_principal(&lamp, &device).await.unwrap();
+    assert!(authenticator.has_changed(&mut admission));
+    let refusal = authenticator.authenticate_again(&mut admission, &id).await.unwrap_err();
+    assert!(refusal.to_string().contains("may not iot:Connect"), "{refusal}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::broker::queue::Queue;
 use crate::broker::record::{self, SessionRecord};
 use crate::broker::retained::Place;
 use crate::broker::{Delivery, Publication, Published, Receiver, RouteCache, Wakes};
-use crate::ids::ClientId;
+use crate::ids::{ClientId, ThingName};
 use crate::message::{Message, Publisher, QoS, SubscriptionId};
 use crate::packet::{PacketId, Reason, RetainHandling, SubscribeOptions};
 use crate::session::Left;
@@ -36,6 +36,8 @@ pub struct Client {
     /// Retained messages that the client is still to get; boxed, because few clients wait for any.
     #[allow(clippy::box_collection, reason = "a client without scans is to be small")]
     pub(super) scans: Option<Box<Vec<Scan>>>,
+    /// What its principal is attached to exclusively; boxed, because few clients have such a thing.
+    pub(super) thing: Option<Box<ThingName>>,
 }
 
 /// A subscription whose retained messages are being sent.
@@ -55,6 +57,11 @@ impl Client {
     /// Of its messages: the client id, and its principal.
     pub fn publisher(&self) -> &Arc<Publisher> {
         &self.publisher
+    }
+
+    /// The thing that its principal is attached to exclusively has changed.
+    pub fn set_thing(&mut self, thing: Option<&ThingName>) {
+        self.thing = thing.cloned().map(Box::new);
     }
 
     /// Messages for the client, and word that it has to stop.
@@ -286,6 +293,7 @@ impl Client {
         Connected {
             client_id: self.id(),
             principal: self.publisher.principal.as_ref(),
+            thing: self.thing.as_deref(),
             session_identifier: u128::from_ne_bytes(self.session_identifier),
         }
     }

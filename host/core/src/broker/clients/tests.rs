@@ -59,10 +59,12 @@ impl Bed {
         let client_id = ClientId::parse(wish.id).unwrap();
         let principal = wish.principal.map(Principal::new);
         let predecessor = wish.predecessor.map(Principal::new);
+        let thing = wish.thing.map(|name| ThingName::parse(name).unwrap());
         let opening = Opening {
             client_id: &client_id,
             principal: principal.as_ref(),
             predecessor: predecessor.as_ref(),
+            thing: thing.as_ref(),
             ip: Ipv4Addr::LOCALHOST.into(),
             session_identifier: 1,
             clean_start: wish.clean_start,
@@ -119,6 +121,7 @@ pub(super) struct Wish<'a> {
     pub(super) id: &'a str,
     pub(super) principal: Option<&'a str>,
     pub(super) predecessor: Option<&'a str>,
+    pub(super) thing: Option<&'a str>,
     pub(super) clean_start: bool,
     pub(super) expiry_s: u32,
     pub(super) will: Option<(&'a str, u32)>,
@@ -274,6 +277,7 @@ async fn a_client_is_not_told_that_a_session_is_gone_when_nobody_writes_that_any
         client_id: &client_id,
         principal: None,
         predecessor: None,
+        thing: None,
         ip: Ipv4Addr::LOCALHOST.into(),
         session_identifier: 1,
         clean_start: true,
@@ -597,4 +601,26 @@ async fn life_cycle_events_have_the_payload_of_aws() {
             "versionNumber": 0,
         })
     );
+}
+
+#[tokio::test]
+async fn life_cycle_events_name_the_thing_of_an_exclusive_principal() {
+    let bed = Bed::new();
+    let (mut watcher, _) = bed.open("watcher", 0).await;
+    bed.subscribe(&mut watcher, &["$aws/events/#"]);
+    watcher.queue().take(9);
+    let wish = Wish { id: "c", principal: Some("p"), thing: Some("Lamp"), ..Wish::default() };
+    let (mut client, _) = bed.try_open(wish).await.unwrap();
+    bed.subscribe(&mut client, &["a"]);
+    // It has become the one of another, and of none.
+    client.set_thing(ThingName::parse("Fan").ok().as_ref());
+    bed.subscribe(&mut client, &["b"]);
+    client.set_thing(None);
+    client.close(bed.now(), None, left(0));
+    let things = watcher.queue().take(9).into_iter().map(|delivery| {
+        let event: serde_json::Value = serde_json::from_slice(&delivery.message.payload).unwrap();
+        event.get("thingName").cloned()
+    });
+    let expected = ["Lamp", "Lamp", "Fan"].map(|name| Some(name.into()));
+    assert_eq!(things.collect::<Vec<_>>(), [&expected[..], &[None]].concat());
 }

@@ -1,7 +1,7 @@
 //! Old and new certificate beside each other, and what becomes of them.
 
 use super::super::tests::registry_on;
-use super::super::{Attributes, PageRequest};
+use super::super::{Attributes, PageRequest, ThingPrincipalType};
 use super::*;
 use crate::ids::{PolicyName, ThingName};
 use crate::storage::{MemoryStore, Storage};
@@ -65,6 +65,18 @@ fn policy() -> PolicyName {
 }
 
 const ACTIVE: Option<CertificateStatus> = Some(CertificateStatus::Active);
+
+#[tokio::test]
+async fn the_new_certificate_of_an_exclusive_thing_is_exclusive_too() {
+    let bed = Bed::new().await;
+    bed.registry.detach_thing_principal(&lamp(), &bed.old).await.unwrap();
+    let exclusive = ThingPrincipalType::Exclusive;
+    bed.registry.attach_thing_principal_as(&lamp(), &bed.old, exclusive).await.unwrap();
+    let new = bed.renew().await;
+    assert!(new.is_exclusive && new.things.contains(&lamp()));
+    let kept = bed.registry.describe_certificate(&new.id).await.unwrap();
+    assert_eq!((kept.is_exclusive, kept.things), (true, new.things));
+}
 
 #[tokio::test]
 async fn the_old_one_goes_when_its_time_is_over_and_the_new_one_was_used() {
