@@ -238,6 +238,7 @@ impl World {
                 is_exclusive: false,
                 permissions: self.permissions.clone(),
                 payload_schema: None,
+                propagated: None,
                 disconnect_after: None,
             },
             resumed,

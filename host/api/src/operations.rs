@@ -54,6 +54,7 @@ pub(crate) const IOT: &[Operation] = operations! {
     Write CreateThingType POST "/thing-types/{thingTypeName}";
     Read DescribeThingType GET "/thing-types/{thingTypeName}";
     Read ListThingTypes GET "/thing-types";
+    Write UpdateThingType PATCH "/thing-types/{thingTypeName}";
     Write DeprecateThingType POST "/thing-types/{thingTypeName}/deprecate";
     Write DeleteThingType DELETE "/thing-types/{thingTypeName}";
     // Thing groups (static, dynamic).

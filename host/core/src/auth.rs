@@ -11,6 +11,7 @@ mod exchange;
 mod presented;
 
 use crate::ids::{ClientId, Principal, ThingName};
+use crate::packet::UserProperties;
 use crate::payload_schema::PayloadSchema;
 use crate::policy::Permissions;
 use crate::registry::RegistryError;
@@ -71,6 +72,8 @@ pub struct Identity {
     pub permissions: Permissions,
     /// What it may say, if its thing has a type and that a schema.
     pub payload_schema: Option<Arc<PayloadSchema>>,
+    /// What the host adds to what it publishes, because the type of its thing says so.
+    pub propagated: Option<Arc<UserProperties>>,
     /// The connection is closed after this time; `None`: never.
     pub disconnect_after: Option<Duration>,
 }

@@ -96,7 +96,9 @@ pub use role_alias::{CREDENTIAL_DURATION_S, RoleAlias};
 pub use tag::{TAGS_MAX, Tags};
 pub use thing::{Attributes, Thing, ThingFilter, ThingUpdate};
 pub use thing_group::{ThingGroup, ThingGroupProperties};
-pub use thing_type::{ThingType, ThingTypeProperties};
+pub use thing_type::{
+    PropagatedValue, PropagatingAttribute, ThingType, ThingTypeProperties, ThingTypeUpdate,
+};
 pub use thing_type_schema::ThingTypeSchema;
 pub use x509::certificate_id;
 

@@ -256,6 +256,7 @@ impl Driver {
             is_exclusive: false,
             permissions: PERMISSIONS.clone(),
             payload_schema: None,
+            propagated: None,
             disconnect_after: (self.start.rate > 200).then(|| Duration::from_secs(30)),
         }
     }

@@ -1,22 +1,66 @@
-//! Thing types: create, describe, list, deprecate, delete.
+//! Thing types: create, describe, list, update, deprecate, delete.
 
 use crate::Services;
 use crate::call::{Answer, Call, encode_token, epoch_seconds};
-use crate::error::{ApiError, Exception};
+use crate::error::ApiError;
 use crate::iot::tags::{self, TagBody};
 use crate::router::{Handlers, handlers};
 use gnomon_core::ids::ThingTypeName;
-use gnomon_core::registry::{Registry, ThingType, ThingTypeProperties};
+use gnomon_core::registry::{
+    PropagatingAttribute, Registry, ThingType, ThingTypeProperties, ThingTypeUpdate,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 pub(crate) const HANDLERS: Handlers = handlers! {
     CreateThingType => create;
     DescribeThingType => describe;
     ListThingTypes => list;
+    UpdateThingType => update;
     DeprecateThingType => deprecate;
     DeleteThingType => delete;
 };
+
+/// AWS: `ThingTypeProperties`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Properties {
+    thing_type_description: Option<String>,
+    searchable_attributes: Option<Vec<String>>,
+    mqtt5_configuration: Option<Mqtt5Configuration>,
+}
+
+/// AWS: `Mqtt5Configuration`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mqtt5Configuration {
+    #[serde(default)]
+    propagating_attributes: Vec<Propagating>,
+}
+
+/// AWS: `PropagatingAttribute`.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Propagating {
+    user_property_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thing_attribute: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection_attribute: Option<String>,
+}
+
+impl Mqtt5Configuration {
+    fn parse(self) -> Result<Vec<PropagatingAttribute>, ApiError> {
+        let parse = |it: Propagating| {
+            let connection_attribute = it.connection_attribute.as_deref();
+            PropagatingAttribute::new(
+                it.user_property_key,
+                it.thing_attribute,
+                connection_attribute,
+            )
+        };
+        Ok(self.propagating_attributes.into_iter().map(parse).collect::<Result<_, _>>()?)
+    }
+}
 
 async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
     #[derive(Deserialize)]
@@ -25,13 +69,6 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
         thing_type_properties: Option<Properties>,
         #[serde(default)]
         tags: Vec<TagBody>,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Properties {
-        thing_type_description: Option<String>,
-        searchable_attributes: Vec<String>,
-        mqtt5_configuration: Option<Value>,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -43,15 +80,13 @@ async fn create(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError
     let name = name(call)?;
     let Members { thing_type_properties, tags } = call.members()?;
     let properties = thing_type_properties.unwrap_or_default();
-    if properties.mqtt5_configuration.is_some() {
-        let message = "mqtt5Configuration: not implemented by this version of Gnomon; leave it out";
-        return Err(ApiError::new(Exception::NotImplemented, message));
-    }
+    let propagating = properties.mqtt5_configuration.map(Mqtt5Configuration::parse).transpose()?;
     let tags = tags::parse(tags)?;
     let properties = ThingTypeProperties::new(
         properties.thing_type_description,
-        properties.searchable_attributes,
+        properties.searchable_attributes.unwrap_or_default(),
     )?;
+    let properties = properties.propagating(propagating.unwrap_or_default())?;
     let made = services.registry.create_thing_type(&name, properties).await?;
     services.registry.tag(&resource(&name), &tags).await?;
     Answer::members(&Body {
@@ -90,6 +125,24 @@ async fn list(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> 
         thing_types: types.collect(),
         next_token: found.next.as_deref().map(encode_token),
     })
+}
+
+async fn update(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Members {
+        #[serde(default)]
+        thing_type_properties: Properties,
+    }
+    let Members { thing_type_properties: properties } = call.members()?;
+    let propagating = properties.mqtt5_configuration.map(Mqtt5Configuration::parse).transpose()?;
+    let update = ThingTypeUpdate {
+        description: properties.thing_type_description,
+        searchable_attributes: properties.searchable_attributes,
+        propagating_attributes: propagating,
+    };
+    services.registry.update_thing_type(&name(call)?, &update).await?;
+    Ok(Answer::empty())
 }
 
 async fn deprecate(services: &Services, call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -136,6 +189,26 @@ struct PropertiesBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     thing_type_description: Option<&'a str>,
     searchable_attributes: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mqtt5_configuration: Option<Mqtt5Body>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Mqtt5Body {
+    propagating_attributes: Vec<Propagating>,
+}
+
+impl Mqtt5Body {
+    fn new(attributes: &[PropagatingAttribute]) -> Option<Self> {
+        let propagating = |it: &PropagatingAttribute| Propagating {
+            user_property_key: Some(it.user_property.clone()),
+            thing_attribute: it.thing_attribute().map(str::to_owned),
+            connection_attribute: it.connection_attribute().map(str::to_owned),
+        };
+        let propagating_attributes = attributes.iter().map(propagating).collect();
+        (!attributes.is_empty()).then_some(Self { propagating_attributes })
+    }
 }
 
 #[derive(Serialize)]
@@ -155,6 +228,7 @@ impl<'a> Definition<'a> {
             thing_type_properties: PropertiesBody {
                 thing_type_description: thing_type.properties.description(),
                 searchable_attributes: thing_type.properties.searchable_attributes(),
+                mqtt5_configuration: Mqtt5Body::new(thing_type.properties.propagating_attributes()),
             },
             thing_type_metadata: Metadata {
                 deprecated: thing_type.deprecated_at.is_some(),
@@ -233,6 +307,82 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_thing_type_is_updated_in_what_is_given() {
+        let host = TestHost::new().await;
+        let propagating = json!([
+            {"userPropertyKey": "site", "thingAttribute": "site"},
+            {"userPropertyKey": "iot:id", "connectionAttribute": "iot:ClientId"},
+            {"userPropertyKey": "$name", "connectionAttribute": "iot:Thing.ThingName"},
+        ]);
+        let with = |propagating: &serde_json::Value| json!({"propagatingAttributes": propagating});
+        let body = json!({"thingTypeProperties": {"mqtt5Configuration": with(&propagating)}});
+        for _ in 0..2 {
+            host.iot("POST", "/thing-types/Lamp", &body.to_string()).await;
+        }
+        let exists = "ResourceAlreadyExistsException";
+        host.check_refused("POST", "/thing-types/Lamp", LAMP, exists, "other properties").await;
+        let properties = async || {
+            let described = host.iot("GET", "/thing-types/Lamp", "").await;
+            let listed = host.iot("GET", "/thing-types", "").await;
+            let properties = described["thingTypeProperties"].clone();
+            assert_eq!(listed["thingTypes"][0]["thingTypeProperties"], properties);
+            properties
+        };
+        let mut expected =
+            json!({"searchableAttributes": [], "mqtt5Configuration": with(&propagating)});
+        assert_eq!(properties().await, expected);
+        // What is not given stays.
+        host.iot("PATCH", "/thing-types/Lamp", LAMP).await;
+        expected["thingTypeDescription"] = "gives light".into();
+        expected["searchableAttributes"] = json!(["watts"]);
+        assert_eq!(properties().await, expected);
+        for body in ["", "{}", r#"{"thingTypeProperties": {}}"#] {
+            host.iot("PATCH", "/thing-types/Lamp", body).await;
+            assert_eq!(properties().await, expected);
+        }
+        let none = json!({"thingTypeProperties": {"mqtt5Configuration": with(&json!([]))}});
+        host.iot("PATCH", "/thing-types/Lamp", &none.to_string()).await;
+        expected.as_object_mut().unwrap().remove("mqtt5Configuration");
+        assert_eq!(properties().await, expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_propagating_attributes_is_said() {
+        let host = TestHost::new().await;
+        host.iot("POST", "/thing-types/Lamp", "").await;
+        let site = json!({"userPropertyKey": "site", "thingAttribute": "site"});
+        for (attributes, says) in [
+            (json!([{"thingAttribute": "a"}]), "userPropertyKey is missing"),
+            (json!([{"userPropertyKey": "", "thingAttribute": "a"}]), "must be 1 to 128"),
+            (json!([{"userPropertyKey": "a b", "thingAttribute": "a"}]), "must be 1 to 128"),
+            (json!([{"userPropertyKey": "x".repeat(129), "thingAttribute": "a"}]), "1 to 128"),
+            (json!([{"userPropertyKey": "a"}]), "either thingAttribute or connectionAttribute"),
+            (
+                json!([{"userPropertyKey": "a", "thingAttribute": "a",
+                    "connectionAttribute": "iot:ClientId"}]),
+                "give either",
+            ),
+            (json!([{"userPropertyKey": "a", "thingAttribute": "a b"}]), "attribute name"),
+            (
+                json!([{"userPropertyKey": "a", "connectionAttribute": "iot:Other"}]),
+                "must be iot:ClientId or iot:Thing.ThingName",
+            ),
+            (vec![site.clone(); 21].into(), "21 propagatingAttributes; at most 20"),
+            (json!("site"), "propagatingAttributes: invalid type"),
+            (json!([{"userPropertyKey": 1}]), "userPropertyKey: invalid type"),
+        ] {
+            let configuration = json!({"propagatingAttributes": attributes});
+            let properties = json!({"mqtt5Configuration": configuration});
+            let body = json!({"thingTypeProperties": properties}).to_string();
+            let invalid = "InvalidRequestException";
+            host.check_refused("POST", "/thing-types/New", &body, invalid, says).await;
+            host.check_refused("PATCH", "/thing-types/Lamp", &body, invalid, says).await;
+        }
+        let described = host.iot("GET", "/thing-types/Lamp", "").await;
+        assert_eq!(described["thingTypeProperties"], json!({"searchableAttributes": []}));
+    }
+
+    #[tokio::test]
     async fn what_is_wrong_with_a_thing_type_is_said() {
         let host = TestHost::new().await;
         host.iot("POST", "/thing-types/Lamp", LAMP).await;
@@ -272,12 +422,13 @@ mod tests {
                 invalid,
                 "more than 2028",
             ),
+            ("PATCH", "/thing-types/None", String::new(), "ResourceNotFoundException", "None"),
             (
-                "POST",
-                "/thing-types/New",
-                properties(json!({"mqtt5Configuration": {}})),
-                "NotImplementedException",
-                "mqtt5Configuration",
+                "PATCH",
+                "/thing-types/Lamp",
+                properties(json!({"searchableAttributes": ["a", "b", "c", "d"]})),
+                invalid,
+                "4 searchableAttributes; at most 3",
             ),
             ("GET", "/thing-types/None", String::new(), "ResourceNotFoundException", "None"),
             ("DELETE", "/thing-types/None", String::new(), "ResourceNotFoundException", "None"),

@@ -467,6 +467,11 @@ impl Authenticator {
         let names = self.policies_of(&certificate, thing.as_ref()).await.map_err(failed)?;
         let name = thing.as_ref().map(|thing| thing.name.clone());
         let payload_schema = self.schema_of(thing.as_ref()).await.map_err(failed)?;
+        let propagated = match thing.as_ref().zip(client_id) {
+            Some((thing, id)) => self.registry.propagated(thing, id).await.map_err(failed)?,
+            None => Vec::new(),
+        };
+        let propagated = (!propagated.is_empty()).then(|| Arc::new(propagated));
         let permissions =
             self.permissions(&names, &certificate, thing, context).await.map_err(failed)?;
         let lineage = &certificate.lineage;
@@ -477,6 +482,7 @@ impl Authenticator {
             is_exclusive: certificate.is_exclusive,
             permissions,
             payload_schema,
+            propagated,
             disconnect_after: Some(self.left_of(&certificate)),
         };
         Ok(Admitted { identity, awaits_use: lineage.awaits_use().then(|| id.clone()) })
@@ -518,6 +524,7 @@ impl Authenticator {
             is_exclusive: false,
             permissions: Permissions::new([&policy], context),
             payload_schema: None,
+            propagated: None,
             disconnect_after: Some(Duration::from_millis(left)),
         })
     }
@@ -678,6 +685,7 @@ impl Authenticator {
             is_exclusive: false,
             permissions,
             payload_schema: None,
+            propagated: None,
             disconnect_after: None,
         })
     }

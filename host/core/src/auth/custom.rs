@@ -271,6 +271,8 @@ impl Authenticator {
             is_exclusive: false,
             permissions: Permissions::new(&policies, &context),
             payload_schema,
+            // AWS: only for clients with a certificate.
+            propagated: None,
             disconnect_after: seconds.map(|seconds| Duration::from_secs(seconds.into())),
         })
     }

@@ -10,7 +10,7 @@ use super::{
     will_message,
 };
 use crate::ids::ClientId;
-use crate::packet::{Connect, TopicAlias};
+use crate::packet::{Connect, TopicAlias, UserProperties};
 use crate::payload_schema::PayloadSchema;
 use crate::time::Now;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -24,6 +24,8 @@ pub(super) struct Active {
     pub(super) permissions: Permissions,
     thing: Option<ThingName>,
     pub(super) payload_schema: Option<Arc<PayloadSchema>>,
+    /// Added to what the client publishes.
+    pub(super) propagated: Option<Arc<UserProperties>>,
     /// 0: off.
     pub(super) keep_alive_s: u16,
     pub(super) session_expiry_s: u32,
@@ -136,6 +138,7 @@ impl Active {
             permissions: opened.identity.permissions,
             thing: opened.identity.thing,
             payload_schema: opened.identity.payload_schema,
+            propagated: opened.identity.propagated,
             keep_alive_s,
             session_expiry_s: connect.session_expiry_s.min(limits.session_expiry_s),
             will: connect.will,
@@ -196,6 +199,7 @@ impl Active {
         self.permissions = identity.permissions;
         self.thing = identity.thing;
         self.payload_schema = identity.payload_schema;
+        self.propagated = identity.propagated;
         self.verdicts = None;
         self.is_challenged = false;
     }

@@ -174,6 +174,12 @@ impl Session {
             }
         }
         let Phase::Active(active) = &self.phase else { return Ok(()) };
+        let mut properties = publish.properties;
+        if let Some(propagated) = &active.propagated {
+            // Behind the client's own, so that whoever takes the last of a name is not deceived.
+            let user = &mut properties.get_or_insert_default().user;
+            user.extend(propagated.iter().cloned());
+        }
         let message = Arc::new(Message {
             topic,
             payload: publish.payload,
@@ -182,7 +188,7 @@ impl Session {
             hops: 0,
             received_at: now.wall,
             publisher: active.publisher.clone(),
-            properties: publish.properties,
+            properties,
         });
         self.output.push_back(Output::Publish { message, packet_id: publish.packet_id });
         Ok(())

@@ -137,6 +137,7 @@ fn identity(permissions: Permissions) -> Identity {
         is_exclusive: false,
         permissions,
         payload_schema: None,
+        propagated: None,
         disconnect_after: None,
     }
 }
@@ -990,6 +991,35 @@ fn offences_in_quarantine_lead_nowhere() {
     bench.packet(Packet::PingResp);
     assert_eq!(offences(&mut bench), []);
     assert!(bench.session.is_closed());
+}
+
+#[test]
+fn what_the_type_of_the_thing_says_is_added_to_messages() {
+    let pair = |name: &str, value: &str| (Arc::<str>::from(name), Arc::<str>::from(value));
+    for version in [Version::V311, Version::V5] {
+        let mut bench = Bench::connected(connect(version));
+        let mut user = |properties: Option<Properties>, propagated: Option<Vec<_>>| {
+            let propagated = propagated.map(Arc::new);
+            bench.session.handle_identity(Identity { propagated, ..identity(permissions()) });
+            let properties = properties.map(Box::new);
+            let publish = Publish { properties, ..publish("a", QoS::AtMostOnce) };
+            bench.packet(Packet::Publish(publish));
+            match bench.session.poll_output() {
+                Some(Output::Publish { message, .. }) => message.properties.clone(),
+                other => panic!("{other:?} is no publication"),
+            }
+        };
+        let added = vec![pair("site", "hall"), pair("id", "c")];
+        assert_eq!(user(None, None), None);
+        assert_eq!(user(None, Some(added.clone())).unwrap().user, added);
+        // Behind the client's own, which stay.
+        let own = vec![pair("site", "mine")];
+        let properties =
+            Properties { payload_is_utf8: true, user: own.clone(), ..Properties::default() };
+        let properties = user(Some(properties), Some(added.clone())).unwrap();
+        assert!(properties.payload_is_utf8);
+        assert_eq!(properties.user, [own, added].concat());
+    }
 }
 
 /// A session of a thing whose type has a schema: payloads are numbers.

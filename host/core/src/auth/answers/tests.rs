@@ -12,6 +12,7 @@ fn identity(principal: usize) -> Identity {
         is_exclusive: false,
         permissions: Permissions::default(),
         payload_schema: None,
+        propagated: None,
         disconnect_after: None,
     }
 }

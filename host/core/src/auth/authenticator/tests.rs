@@ -3,11 +3,12 @@
 use super::*;
 use crate::auth::{AuthorizerRequest, AuthorizerResponse};
 use crate::ids::{ClientId, ThingGroupName, ThingTypeName};
+use crate::packet::UserProperties;
 use crate::payload_schema::SchemaDefinition;
 use crate::registry::tests::{DEVICES, registry_on};
 use crate::registry::{
-    Attributes, IssuedKeys, OffenceKind, QuarantineEntry, ThingGroupProperties,
-    ThingPrincipalType, ThingTypeProperties, ThingUpdate,
+    Attributes, IssuedKeys, OffenceKind, PropagatingAttribute, QuarantineEntry,
+    ThingGroupProperties, ThingPrincipalType, ThingTypeProperties, ThingTypeUpdate, ThingUpdate,
 };
 use crate::storage::{Expect, Fault, FaultyStore, Key, MemoryStore, Storage};
 use crate::time::{ManualClock, Timestamp};
@@ -596,6 +597,53 @@ async fn a_client_has_the_schema_of_its_things_type_as_it_is_now() {
     store.put(&key, Bytes::from_static(record), Expect::Any).await.unwrap();
     let identity = authenticator.authenticate(&credentials).await.unwrap();
     assert!(identity.payload_schema.is_none());
+}
+
+#[tokio::test]
+async fn a_client_adds_to_its_messages_what_its_things_type_says_now() {
+    let Setup { authenticator, registry, .. } = setup(true).await;
+    let credentials = with_certificate(DEVICES[0]);
+    let id = credentials.client_id.clone().unwrap();
+    let (identity, admission) = authenticator.admit(&credentials).await.unwrap();
+    assert_eq!(identity.propagated, None);
+    let mut admission = admission.unwrap();
+    let mut propagated = async || {
+        assert!(authenticator.has_changed(&mut admission));
+        let identity = authenticator.authenticate_again(&mut admission, &id).await.unwrap();
+        let pairs = |user: &UserProperties| -> Vec<_> {
+            user.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        };
+        identity.propagated.map(|user| pairs(&user).join(" "))
+    };
+    let attribute = |property: &str, thing: Option<&str>, connection: Option<&str>| {
+        let (property, thing) = (Some(property.to_owned()), thing.map(str::to_owned));
+        PropagatingAttribute::new(property, thing, connection).unwrap()
+    };
+    let attributes = vec![
+        attribute("a", Some("site"), None),
+        attribute("b", None, Some("iot:ClientId")),
+        attribute("c", None, Some("iot:Thing.ThingName")),
+    ];
+    let (pump, lamp) = (ThingTypeName::parse("Pump").unwrap(), ThingName::parse("Lamp").unwrap());
+    let properties = ThingTypeProperties::default().propagating(attributes.clone()).unwrap();
+    registry.create_thing_type(&pump, properties).await.unwrap();
+    let typed = ThingUpdate { type_name: Some(pump.clone()), ..ThingUpdate::default() };
+    registry.update_thing(&lamp, &typed).await.unwrap();
+    // The thing has no attribute `site` yet.
+    assert_eq!(propagated().await.as_deref(), Some("b=Lamp c=Lamp"));
+    let site = Attributes::parse([("site".to_owned(), "hall".to_owned())]).unwrap();
+    let site = ThingUpdate { attributes: Some(site), ..ThingUpdate::default() };
+    registry.update_thing(&lamp, &site).await.unwrap();
+    assert_eq!(propagated().await.as_deref(), Some("a=hall b=Lamp c=Lamp"));
+    let one = ThingTypeUpdate {
+        propagating_attributes: Some(attributes[..1].to_vec()),
+        ..ThingTypeUpdate::default()
+    };
+    registry.update_thing_type(&pump, &one).await.unwrap();
+    assert_eq!(propagated().await.as_deref(), Some("a=hall"));
+    registry.deprecate_thing_type(&pump, false).await.unwrap();
+    registry.delete_thing_type(&pump).await.unwrap();
+    assert_eq!(propagated().await, None);
 }
 
 #[tokio::test]
