@@ -155,6 +155,13 @@ def things():
     refused("VersionConflictException", client.update_thing, thingName="L1", expectedVersion=9)
     found = client.list_things(attributeName="watts", attributeValue="7")["things"]
     assert [thing["thingName"] for thing in found] == ["L1"]
+    propagating = [{"userPropertyKey": "site", "thingAttribute": "site"}]
+    properties = {"mqtt5Configuration": {"propagatingAttributes": propagating}}
+    client.update_thing_type(thingTypeName="Lamp", thingTypeProperties=properties)
+    described = client.describe_thing_type(thingTypeName="Lamp")["thingTypeProperties"]
+    assert described["mqtt5Configuration"] == properties["mqtt5Configuration"]
+    assert described["searchableAttributes"] == ["watts"]
+    refused("ResourceNotFoundException", client.update_thing_type, thingTypeName="None")
     pages = client.get_paginator("list_things").paginate(PaginationConfig={"PageSize": 1})
     assert [thing["thingName"] for page in pages for thing in page["things"]] == ["L1", "L2"]
 
@@ -319,6 +326,12 @@ def policies():
     client.attach_thing_principal(thingName="L1", principal=arn)
     assert client.list_thing_principals(thingName="L1")["principals"] == [arn]
     assert client.list_principal_things(principal=arn)["things"] == ["L1"]
+    listed = client.list_thing_principals_v2(thingName="L1")["thingPrincipalObjects"]
+    assert [it["thingPrincipalType"] for it in listed] == ["NON_EXCLUSIVE_THING"]
+    listed = client.list_principal_things_v2(principal=arn)["principalThingObjects"]
+    assert [it["thingName"] for it in listed] == ["L1"]
+    exclusive = {"principal": arn, "thingPrincipalType": "EXCLUSIVE_THING"}
+    refused("InvalidRequestException", client.attach_thing_principal, thingName="L2", **exclusive)
     effective = client.get_effective_policies(principal=arn, thingName="L1")["effectivePolicies"]
     assert [policy["policyName"] for policy in effective] == ["P"]
     connect = {"actionType": "CONNECT", "resources": [f"{ACCOUNT}client/L1"]}
