@@ -467,7 +467,7 @@ impl ThingDocument {
                 connected: it.connected,
                 timestamp: it.since_ms,
                 disconnect_reason: it.disconnect_reason,
-                client_id: name.clone(),
+                client_id: it.client_id.unwrap_or_else(|| name.clone()),
             }),
             thing_name: name,
             thing_id: thing.id,
@@ -652,7 +652,7 @@ async fn connectivity(services: &Services, call: &Call<'_>) -> Result<Answer, Ap
         disconnect_reason: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         source_ip: Option<String>,
-        client_id: &'a str,
+        client_id: String,
     }
     let Members { include_socket_information } = call.members()?;
     let name = thing_name(call)?;
@@ -663,7 +663,7 @@ async fn connectivity(services: &Services, call: &Call<'_>) -> Result<Answer, Ap
         timestamp: found.since_ms.map(|millis| millis as f64 / 1_000.0),
         disconnect_reason: found.disconnect_reason,
         source_ip: found.source_ip.filter(|_| include_socket_information),
-        client_id: name.as_str(),
+        client_id: found.client_id.unwrap_or_else(|| name.to_string()),
     })
 }
 

@@ -30,7 +30,8 @@ const VERSION: u8 = 1;
 /// What the host says of a client that was connected when the host ended without a word.
 pub(super) const CONNECTION_LOST: &str = "CONNECTION_LOST";
 
-/// Whether a thing is connected: its device has the thing's name as client id.
+/// Whether a thing is connected: its device has the thing's name as client id, or a certificate that is
+/// attached to this thing exclusively.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connectivity {
     /// Whether it is.
@@ -41,6 +42,9 @@ pub struct Connectivity {
     /// Why it is not, in AWS's words (`DisconnectReasonValue`).
     #[serde(default)]
     pub disconnect_reason: Option<String>,
+    /// The client that it is or was, if that has another id than the thing's name.
+    #[serde(default)]
+    pub client_id: Option<String>,
     /// Address that it comes or came from.
     #[serde(default)]
     pub source_ip: Option<String>,
@@ -116,6 +120,8 @@ pub(super) struct Presence {
 #[serde(rename_all = "camelCase")]
 struct Event {
     client_id: String,
+    /// Of a certificate that belongs to one thing exclusively.
+    thing_name: Option<String>,
     timestamp: u64,
     event_type: String,
     disconnect_reason: Option<String>,
@@ -157,12 +163,14 @@ impl Presence {
 
     fn note(&self, event: Event) {
         // Other clients are not things.
-        let Ok(thing) = ThingName::parse(&event.client_id) else { return };
+        let name = event.thing_name.as_ref().unwrap_or(&event.client_id);
+        let Ok(thing) = ThingName::parse(name) else { return };
         let mut seen = self.seen();
         let now = Connectivity {
             connected: event.event_type == "connected",
             since_ms: Some(event.timestamp),
             disconnect_reason: event.disconnect_reason,
+            client_id: Some(event.client_id).filter(|id| id != thing.as_str()),
             // Only who comes tells it.
             source_ip: event
                 .ip_address

@@ -128,7 +128,8 @@ impl Sources {
         }
         let now = self.clock.wall();
         let age_ms = now.as_millis().saturating_sub(recorded.since_ms.unwrap_or_default());
-        let corrected = match (recorded.connected, self.is_connected(&thing.name)) {
+        let client_id = recorded.client_id.as_deref().unwrap_or(thing.name.as_str());
+        let corrected = match (recorded.connected, self.is_connected(client_id)) {
             (true, false) => recorded.lost_at(now),
             // A client tells that it goes a moment before it is gone.
             (false, true) if age_ms >= GOING_MS => Connectivity::connected_at(now),
@@ -201,8 +202,8 @@ impl Sources {
         })
     }
 
-    fn is_connected(&self, thing: &ThingName) -> bool {
-        ClientId::parse(thing.as_str()).is_ok_and(|id| self.clients.is_connected(&id))
+    fn is_connected(&self, client_id: &str) -> bool {
+        ClientId::parse(client_id).is_ok_and(|id| self.clients.is_connected(&id))
     }
 }
 

@@ -92,6 +92,7 @@ impl Bed {
             principal: None,
             predecessor: None,
             ip: [127, 0, 0, 1].into(),
+            thing: None,
             session_identifier: 1,
             clean_start: true,
             session_expiry_s: 0,

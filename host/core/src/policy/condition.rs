@@ -243,7 +243,7 @@ fn matches_arn(pattern: &[u8], value: &str) -> bool {
     let (patterns, values) =
         (pattern.splitn(ARN_PARTS, |byte| *byte == b':'), value.splitn(ARN_PARTS, ':'));
     values.clone().count() == ARN_PARTS
-        && patterns.zip(values).all(|(pattern, value)| glob::matches(pattern, value))
+        && patterns.zip(values).all(|(pattern, value)| glob::matches(pattern, value.as_bytes()))
 }
 
 fn lower(text: &str) -> String {

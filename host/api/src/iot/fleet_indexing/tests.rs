@@ -1,6 +1,6 @@
 use crate::test_host::TestHost;
 use gnomon_core::broker::clients::{Client, Opening};
-use gnomon_core::ids::ClientId;
+use gnomon_core::ids::{ClientId, ThingName};
 use gnomon_core::packet::Reason;
 use gnomon_core::session::Left;
 use gnomon_core::time::Now;
@@ -90,12 +90,18 @@ async fn report(host: &TestHost, target: &str, state: Value) {
 
 /// A device connects.
 async fn connect(host: &TestHost, name: &str) -> Client {
+    connect_as(host, name, None).await
+}
+
+/// The device of a thing connects, under any client id.
+async fn connect_as(host: &TestHost, name: &str, thing: Option<&ThingName>) -> Client {
     let client_id = ClientId::parse(name).unwrap();
     let opening = Opening {
         client_id: &client_id,
         principal: None,
         predecessor: None,
         ip: [10, 1, 2, 3].into(),
+        thing,
         session_identifier: 7,
         clean_start: true,
         session_expiry_s: 0,
@@ -340,6 +346,21 @@ async fn a_search_finds_who_is_connected() {
     until(async || found(&host, "AWS_Things", "connectivity.timestamp>0").await.is_empty()).await;
     let never = json!({"thingName": "Lamp", "connected": false, "clientId": "Lamp"});
     assert_eq!(host.iot("POST", target, "{}").await, never);
+}
+
+#[tokio::test]
+async fn a_thing_with_a_certificate_of_its_own_is_connected_under_any_client_id() {
+    let host = indexed().await;
+    thing(&host, "Lamp", json!({})).await;
+    let client = connect_as(&host, "some-id", Some(&ThingName::parse("Lamp").unwrap())).await;
+    finds(&host, "connectivity.connected:true", &["Lamp"]).await;
+    let answer = host.iot("POST", "/things/Lamp/connectivity-data", "").await;
+    assert_eq!((&answer["clientId"], &answer["connected"]), (&json!("some-id"), &json!(true)));
+    // It is looked at again without being taken for lost.
+    host.iot("PATCH", "/things/Lamp", r#"{"attributePayload": {"attributes": {"a": "b"}}}"#).await;
+    finds(&host, "attributes.a:b AND connectivity.connected:true", &["Lamp"]).await;
+    disconnect(&host, client, None);
+    finds(&host, "connectivity.disconnectReason:CONNECTION_LOST", &["Lamp"]).await;
 }
 
 #[tokio::test]
