@@ -264,7 +264,7 @@ async fn a_watch_sees_changes_under_its_prefix_in_order(store: Arc<dyn Storage>)
 
 async fn a_slow_watch_is_told_that_it_lagged(store: Arc<dyn Storage>) {
     let mut watch = store.watch(&key("a/"));
-    let writers: Vec<_> = (0..10_000)
+    let writers: Vec<_> = (0..40_000)
         .map(|n| {
             let store = store.clone();
             tokio::runtime::Handle::current()

@@ -305,6 +305,7 @@ fn context() -> Result<Context> {
     Ok(Context {
         client_id: Some(ClientId::parse(DEVICE)?),
         source_ip: Some(Ipv4Addr::LOCALHOST.into()),
+        domain_name: None,
         thing: Some(ThingContext {
             name: ThingName::parse(DEVICE)?,
             type_name: Some("Sensor".into()),
