@@ -560,7 +560,9 @@ mod tests {
                 "has expired",
             ),
             (include_str!("../../tests/data/sha1.pem").to_owned(), "is signed with the algorithm"),
+            (include_str!("../../tests/data/rsa-512.pem").to_owned(), "RSA key of 512 bits"),
             (include_str!("../../tests/data/rsa-1024.pem").to_owned(), "RSA key of 1024 bits"),
+            (include_str!("../../tests/data/rsa-16384.pem").to_owned(), "RSA key of 16384 bits"),
             (format!("{}{}", ca.sign("a"), ca.sign("b")), "more than one PEM block"),
             (ca.sign("a").replacen("MII", "MAA", 1), "does not hold a certificate"),
         ];

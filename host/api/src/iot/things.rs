@@ -292,4 +292,17 @@ mod tests {
         let prefix = "/things?attributeName=colour&attributeValue=gr&usePrefixAttributeValue=true";
         assert_eq!(names(&host.iot("GET", prefix, "").await), ["t1", "t3"]);
     }
+
+    #[tokio::test]
+    async fn names_that_differ_by_case_are_names_of_two() {
+        let host = TestHost::new().await;
+        for name in ["Lamp", "lamp", "LAMP"] {
+            host.iot("POST", &format!("/things/{name}"), "").await;
+        }
+        host.iot("DELETE", "/things/lamp", "").await;
+        let answer = host.iot("GET", "/things", "").await;
+        let names: Vec<_> =
+            answer["things"].as_array().unwrap().iter().map(|it| &it["thingName"]).collect();
+        assert_eq!(names, ["LAMP", "Lamp"]);
+    }
 }

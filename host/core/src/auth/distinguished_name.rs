@@ -194,6 +194,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_no_text_has_no_value() {
+        let pem = include_bytes!("../../tests/data/device-1.pem");
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem).unwrap();
+        let mut der = pem.contents;
+        let at = der.windows(8).position(|bytes| bytes == b"device-1").unwrap();
+        der[at..at + 8].copy_from_slice(b"\xff\xfe\xc0\xafice1");
+        let fields = fields(&der);
+        assert_eq!(fields.get("Subject.CommonName"), None);
+        assert_eq!(fields["Subject.OrganizationalUnit"], ["Hall 1", "Hall 2"]);
+    }
+
+    #[test]
     fn what_is_no_certificate_has_no_fields() {
         assert!(fields(b"\x30\x03\x02\x01\x01").is_empty());
     }
