@@ -1,7 +1,8 @@
-"""The control plane as boto3 knows it: every operation that Gnomon has is called, and every answer
-and error is held against botocore's own model of AWS IoT.
+"""The control plane as boto3 and the AWS CLI know it: every operation that Gnomon has is called, and every
+answer and error is held against botocore's own model of AWS IoT.
 
-Arguments: the endpoint, an access key and its secret, the certificate of a CA and one that it signed.
+Arguments: the endpoint, an access key and its secret, the certificate of a CA and one that it signed; who
+calls: boto3 or awscli.
 """
 
 import json
@@ -17,7 +18,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-ENDPOINT, KEY, SECRET, CA_FILE, DEVICE_FILE = sys.argv[1:]
+from command_line import CommandLine
+
+ENDPOINT, KEY, SECRET, CA_FILE, DEVICE_FILE, CALLER = sys.argv[1:]
 ACCOUNT = "arn:aws:iot:us-east-1:123456789012:"
 DOCUMENT = json.dumps(
     {
@@ -97,16 +100,18 @@ def answered(http_response, model, **_):
         assert http_response.status_code == status, f"{error}: {http_response.status_code}"
 
 
-
-client = boto3.client(
-    "iot",
-    region_name="us-east-1",
-    endpoint_url=ENDPOINT,
-    aws_access_key_id=KEY,
-    aws_secret_access_key=SECRET,
-    config=Config(retries={"max_attempts": 0}),
-)
-client.meta.events.register("after-call.iot", answered)
+if CALLER == "awscli":
+    client = CommandLine(ENDPOINT, KEY, SECRET, answered)
+else:
+    client = boto3.client(
+        "iot",
+        region_name="us-east-1",
+        endpoint_url=ENDPOINT,
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+        config=Config(retries={"max_attempts": 0}),
+    )
+    client.meta.events.register("after-call.iot", answered)
 
 
 def refused(code, operation, **parameters):

@@ -84,11 +84,17 @@ fn the_control_plane_is_what_botocores_model_says() {
 }
 
 #[test]
+fn the_aws_cli_has_a_command_for_everything() {
+    call_everything("control_plane.py", "awscli");
+}
+
+#[test]
 fn the_control_plane_says_what_moto_says_or_there_is_a_reason() {
     call_everything("second_opinion.py", "moto");
 }
 
-/// Runs a script that calls the REST API, with the certificate of a CA and one that it signed.
+/// Runs a script that calls the REST API by this module, with the certificate of a CA and one that it
+/// signed.
 #[track_caller]
 fn call_everything(script: &str, module: &str) {
     let host = Host::start("");
@@ -109,6 +115,7 @@ fn call_everything(script: &str, module: &str) {
         .arg(host.api())
         .args(["accessKeyId", "secretAccessKey"].map(|name| key[name].as_str().unwrap()))
         .args([&ca_file, &device_file])
+        .arg(module)
         .output()
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);

@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-ENDPOINT, KEY, SECRET, CA_FILE, DEVICE_FILE = sys.argv[1:]
+ENDPOINT, KEY, SECRET, CA_FILE, DEVICE_FILE, _ = sys.argv[1:]
 ACCOUNT = "arn:aws:iot:us-east-1:123456789012:"
 ROLE = "arn:aws:iam::123456789012:role/gate"
 # Where the two differ, and why that is right. The keys, in which `*` stands for anything, are what a
