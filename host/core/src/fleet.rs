@@ -5,8 +5,9 @@
 //! a thing is for an answer, members of dynamic groups and events of those that join and leave. Not here:
 //! the query language and the index (`gnomon-search`), REST (`gnomon-api`).
 //!
-//! Reading order: `connectivity` (a record that only the index needs), `source` (what the store has of a
-//! thing), `changes` (what is to be indexed anew), `worker` (does it).
+//! Reading order: `slot` (an index and how far it is), `connectivity` (a record that only the index needs),
+//! `changes` (what is to be indexed anew), `presence` (who comes and goes), `source` (what the store has of
+//! a thing), `worker` (does it).
 //!
 //! The index is in memory and is built in the background at each start: until then searches are refused,
 //! as AWS refuses them. Whoever asks or changes an index does it on a thread where it may take its time,
@@ -15,10 +16,13 @@
 
 mod changes;
 mod connectivity;
+mod presence;
+mod slot;
 mod source;
 mod worker;
 
 pub use connectivity::Connectivity;
+pub use slot::{IndexName, IndexStatus};
 
 use crate::broker::clients::Clients;
 use crate::broker::{Broker, Receiver};
@@ -26,18 +30,18 @@ use crate::events::Events;
 use crate::ids::{ThingGroupName, ThingName};
 use crate::metrics::Metrics;
 use crate::registry::{
-    CustomFields, IndexingConfiguration, Page, Registry, RegistryError, Thing, ThingGroup,
-    ThingGroupIndexing, ThingGroupProperties, ThingIndexing,
+    IndexingConfiguration, Page, Registry, RegistryError, Thing, ThingGroup, ThingGroupIndexing,
+    ThingGroupProperties, ThingIndexing,
 };
 use crate::storage::{Key, Storage, StoreError};
 use crate::time::Clock;
 use changes::Changes;
-use connectivity::Presence;
 use gnomon_search::{AggregationError, Buckets, Index, Kind, Query, QueryError, Statistics};
+use presence::Presence;
+use slot::Slot;
 use source::Sources;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -97,73 +101,6 @@ pub enum FleetError {
     Aborted(String),
 }
 
-/// An index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IndexName {
-    /// `AWS_Things`.
-    Things,
-    /// `AWS_ThingGroups`.
-    ThingGroups,
-}
-
-impl IndexName {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Things, Self::ThingGroups];
-
-    /// The index of this name.
-    ///
-    /// # Errors
-    /// [`FleetError::UnknownIndex`].
-    pub fn parse(name: &str) -> Result<Self, FleetError> {
-        let found = Self::ALL.into_iter().find(|it| it.as_str() == name);
-        found.ok_or_else(|| FleetError::UnknownIndex(name.to_owned()))
-    }
-
-    /// As AWS writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Things => "AWS_Things",
-            Self::ThingGroups => "AWS_ThingGroups",
-        }
-    }
-
-    /// What its documents are.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Things => Kind::Things,
-            Self::ThingGroups => Kind::ThingGroups,
-        }
-    }
-}
-
-impl std::fmt::Display for IndexName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How far an index is (`IndexStatus`, `DynamicGroupStatus`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IndexStatus {
-    /// It has not seen everything; nothing can be asked.
-    Building,
-    /// It is what is stored.
-    Active,
-    /// It is, but for changes that it is catching up with.
-    Rebuilding,
-}
-
-impl IndexStatus {
-    /// As AWS writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Building => "BUILDING",
-            Self::Active => "ACTIVE",
-            Self::Rebuilding => "REBUILDING",
-        }
-    }
-}
-
 /// What is known of a thing that a search found.
 #[derive(Clone, Debug)]
 pub struct FoundThing {
@@ -219,43 +156,6 @@ struct Shared {
 struct DynamicGroup {
     group: ThingGroup,
     query: Query,
-}
-
-/// The place of an index, which is there while it is on.
-#[derive(Default)]
-struct Slot {
-    index: RwLock<Option<Index>>,
-    /// As [`IndexStatus`]; changes while `index` is locked, and is read without.
-    status: AtomicU8,
-}
-
-impl Slot {
-    fn status(&self) -> Option<IndexStatus> {
-        match self.status.load(Ordering::Acquire) {
-            1 => Some(IndexStatus::Building),
-            2 => Some(IndexStatus::Rebuilding),
-            3 => Some(IndexStatus::Active),
-            _ => None,
-        }
-    }
-
-    fn set_status(&self, status: Option<IndexStatus>) {
-        let number = match status {
-            None => 0,
-            Some(IndexStatus::Building) => 1,
-            Some(IndexStatus::Rebuilding) => 2,
-            Some(IndexStatus::Active) => 3,
-        };
-        self.status.store(number, Ordering::Release);
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Option<Index>> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Option<Index>> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Fleet {
@@ -513,7 +413,9 @@ impl Fleet {
         aside(move || {
             let dynamic = shared.dynamic();
             let index = shared.things.read();
-            let index = index.as_ref().filter(|_| shared.things.status().is_some_and(is_of_use));
+            let index = index
+                .as_ref()
+                .filter(|_| shared.things.status().is_some_and(IndexStatus::is_of_use));
             let groups_of = |thing: &ThingName| {
                 let has = |it: &&DynamicGroup| {
                     index.is_some_and(|index| index.matches(&it.query, thing.as_str()))
@@ -539,7 +441,7 @@ impl Fleet {
             let _one_of = one_of;
             let slot = shared.slot(name);
             match (&*slot.read(), slot.status()) {
-                (Some(index), Some(status)) if is_of_use(status) => {
+                (Some(index), Some(status)) if status.is_of_use() => {
                     shared.metrics.index_searches.increment();
                     Ok(question(index))
                 }
@@ -549,11 +451,6 @@ impl Fleet {
         })
         .await?
     }
-}
-
-/// Whether an index of this status can be asked.
-fn is_of_use(status: IndexStatus) -> bool {
-    status != IndexStatus::Building
 }
 
 /// Runs what may take its time, or waits for the lock of an index, where it holds up nobody.
@@ -613,21 +510,12 @@ impl Shared {
         let content =
             |it: &ThingIndexing| ThingIndexing { custom_fields: BTreeMap::new(), ..it.clone() };
         let is_same = content(&before.things) == content(things);
-        let fields = things.custom_fields.clone();
-        let old = reconfigure(
-            (&self.things, &mut of_things),
-            things.registry,
-            is_same,
-            (Kind::Things, fields),
-        );
+        let fields = things.registry.then(|| things.custom_fields.clone());
+        let old = self.things.reconfigure(&mut of_things, Kind::Things, fields, is_same);
         let is_same_too = before.groups.enabled == groups.enabled;
-        let fields = groups.custom_fields.clone();
-        let old_too = reconfigure(
-            (&self.groups, &mut of_groups),
-            groups.enabled,
-            is_same_too,
-            (Kind::ThingGroups, fields),
-        );
+        let fields = groups.enabled.then(|| groups.custom_fields.clone());
+        let kind = Kind::ThingGroups;
+        let old_too = self.groups.reconfigure(&mut of_groups, kind, fields, is_same_too);
         if old.is_some() {
             self.metrics.indexed_things.set(0);
         }
@@ -655,33 +543,6 @@ impl Shared {
 
     fn dynamic(&self) -> RwLockReadGuard<'_, BTreeMap<ThingGroupName, DynamicGroup>> {
         self.dynamic.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What becomes of an index when its configuration changes; returns one that is not used any more.
-fn reconfigure(
-    (slot, index): (&Slot, &mut Option<Index>),
-    is_on: bool,
-    is_same: bool,
-    (kind, fields): (Kind, CustomFields),
-) -> Option<Index> {
-    match index {
-        _ if !is_on => {
-            slot.set_status(None);
-            index.take()
-        }
-        None => {
-            *index = Some(Index::new(kind, fields));
-            slot.set_status(Some(IndexStatus::Building));
-            None
-        }
-        Some(index) => {
-            index.set_custom_fields(fields);
-            if !is_same && slot.status() == Some(IndexStatus::Active) {
-                slot.set_status(Some(IndexStatus::Rebuilding));
-            }
-            None
-        }
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! The thing is the registry's, its shadows are the shadow service's, its connectivity is ours.
 
-use super::connectivity::{self, Connectivity, Presence};
-use super::{FleetError, IndexName};
+use super::FleetError;
+use super::connectivity::{self, Connectivity};
+use super::presence::Presence;
+use super::slot::IndexName;
 use crate::broker::clients::Clients;
 use crate::ids::{ClientId, ShadowName, ThingGroupName, ThingName};
 use crate::registry::{Registry, RegistryError, Thing, ThingGroup, ThingIndexing};
