@@ -203,8 +203,7 @@ async fn serve(
 
     let registry = open_registry(world, store, &authority).await?;
     let (broker, log, recovered) = open_broker(world, store)?;
-    let (clock, random) = (world.clock.clone(), world.random.clone());
-    let events = Events::start(&registry, broker.clone(), clock, random).await?;
+    let events = start_events(world, &registry, &broker).await?;
     let shadows = start_shadows(world, store, &broker);
     let plugins = load_plugins(config, data, world, &broker).await?;
     let provisioner = Provisioner::new(registry.clone(), Arc::new(PluginHooks(plugins.clone())));
@@ -385,6 +384,15 @@ fn start_shadows(world: &World, store: &Arc<RedbStore>, broker: &Broker) -> Arc<
         world.limits.clone(),
         world.metrics.clone(),
     ))
+}
+
+async fn start_events(
+    world: &World,
+    registry: &Registry,
+    broker: &Broker,
+) -> Result<Arc<Events>, StartError> {
+    let (clock, random) = (world.clock.clone(), world.random.clone());
+    Ok(Events::start(registry, broker.clone(), clock, random).await?)
 }
 
 /// What can be searched; it follows the store, and who is connected.

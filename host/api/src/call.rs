@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use gnomon_core::ids::Principal;
+use gnomon_core::payload_schema::PayloadSchema;
 use gnomon_core::policy::{Action, Permissions, Resource};
 use gnomon_core::registry::PageRequest;
 use gnomon_core::time::Timestamp;
@@ -16,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Items of a page when the caller does not say, and the most that a caller gets.
 pub(crate) const PAGE_ITEMS_MAX: usize = 250;
@@ -27,6 +29,8 @@ pub(crate) struct Caller {
     pub principal: Option<Principal>,
     /// What a device may do; `None` for the holder of an access key, whose role was checked.
     pub permissions: Option<Permissions>,
+    /// What a device may say, if its thing has a type and that a schema.
+    pub payload_schema: Option<Arc<PayloadSchema>>,
 }
 
 impl Caller {
@@ -248,7 +252,7 @@ mod tests {
 
     fn with_call<T>(query: &str, body: &str, f: impl FnOnce(&Call<'_>) -> T) -> T {
         let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body.as_bytes()));
-        let caller = Caller { principal: None, permissions: None };
+        let caller = Caller { principal: None, permissions: None, payload_schema: None };
         let query = crate::sigv4::decode_query(query);
         f(&Call {
             caller,

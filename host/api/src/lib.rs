@@ -161,7 +161,8 @@ impl Api {
                 ),
             ));
         }
-        let caller = Caller { principal: Some(Principal::new(&key.id)), permissions: None };
+        let principal = Some(Principal::new(&key.id));
+        let caller = Caller { principal, permissions: None, payload_schema: None };
         self.call(received, route, caller).await
     }
 
@@ -194,8 +195,9 @@ impl Api {
             }
         })?;
         let route = self.router.find(Service::IotData, &parts.method, parts.uri.path())?;
-        let Identity { principal, permissions, .. } = identity;
-        self.call(received, route, Caller { principal, permissions: Some(permissions) }).await
+        let Identity { principal, permissions, payload_schema, .. } = identity;
+        let caller = Caller { principal, permissions: Some(permissions), payload_schema };
+        self.call(received, route, caller).await
     }
 
     async fn call(

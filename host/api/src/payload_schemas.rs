@@ -78,6 +78,9 @@ fn answer(schema: &ThingTypeSchema) -> Result<Answer, ApiError> {
 #[cfg(test)]
 mod tests {
     use crate::test_host::TestHost;
+    use gnomon_core::adapter::{HttpHandler, HttpRequest};
+    use gnomon_core::registry::certificate_id;
+    use http::StatusCode;
     use serde_json::{Value, json};
 
     const PATH: &str = "/thing-types/Pump/payload-schema";
@@ -118,6 +121,39 @@ mod tests {
         }
         let response = host.call("gnomon", "GET", PATH, "").await;
         assert_eq!(TestHost::error_type(&response), Some("ResourceNotFoundException"));
+    }
+
+    #[tokio::test]
+    async fn a_device_with_a_thing_of_its_own_is_held_to_it_over_https() {
+        let host = TestHost::new().await;
+        let everything = r#"{"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}"#;
+        let der = host.device_certificate(everything).await;
+        host.iot("POST", "/thing-types/Pump", "").await;
+        host.iot("POST", "/things/P1", r#"{"thingTypeName": "Pump"}"#).await;
+        let schema = |enforce| json!({"schema": {"type": "number"}, "enforce": enforce});
+        gnomon(&host, "PUT", &schema(true)).await;
+        let publish = async |target: &str, payload: &str| {
+            let request = HttpRequest {
+                client_certificate: Some(der.clone()),
+                ..TestHost::received("public", TestHost::request("POST", target, payload))
+            };
+            host.api.handle(request).await
+        };
+        // A certificate alone says nothing of the thing.
+        assert_eq!(publish("/topics/a", "warm").await.status(), StatusCode::OK);
+        let arn = format!("arn:aws:iot:us-east-1:123456789012:cert/{}", certificate_id(&der));
+        let attach = "/things/P1/principals?thingPrincipalType=EXCLUSIVE_THING";
+        host.iot_with("PUT", attach, &[("x-amzn-principal", &arn)]).await;
+        assert_eq!(publish("/topics/a", "21.5").await.status(), StatusCode::OK);
+        assert_eq!(publish("/topics/a?retain=true", "").await.status(), StatusCode::OK);
+        let refused = publish("/topics/a", "warm").await;
+        assert_eq!(TestHost::error_type(&refused), Some("InvalidRequestException"));
+        let message = TestHost::json(&refused)["message"].to_string();
+        assert!(message.contains("schema of the thing type: payload is not JSON"), "{message}");
+        gnomon(&host, "PUT", &schema(false)).await;
+        assert_eq!(publish("/topics/a", "warm").await.status(), StatusCode::OK);
+        assert_eq!(host.metrics.payloads_mismatched.get(), 2);
     }
 
     #[tokio::test]

@@ -62,6 +62,7 @@ async fn publish(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
         let verdict = call.caller.check(Action::RetainPublish, Resource::Topic(topic.as_str()));
         verdict.inspect_err(|_| services.metrics.publish_denied.increment())?;
     }
+    check_schema(services, call, &topic, retain)?;
     let publisher = Publisher { client_id: None, principal: call.caller.principal.clone() };
     let message = Arc::new(Message {
         qos: qos(call)?,
@@ -85,6 +86,32 @@ async fn publish(services: &Services, call: &Call<'_>) -> Result<Answer, ApiErro
         Durability::At(_) | Durability::Done => {}
     }
     Answer::members(&Body { message: "OK", trace_id: random::uuid(&*services.random) })
+}
+
+/// What does not match the schema of the caller's thing type is counted, and refused when it is enforced.
+fn check_schema(
+    services: &Services,
+    call: &Call<'_>,
+    topic: &TopicName,
+    retain: bool,
+) -> Result<(), ApiError> {
+    let is_clearing = retain && call.body.is_empty();
+    let Some(schema) = call.caller.payload_schema.as_ref().filter(|_| !is_clearing) else {
+        return Ok(());
+    };
+    let Err(problem) = schema.check(topic, call.body) else { return Ok(()) };
+    services.metrics.payloads_mismatched.increment();
+    let (principal, is_dropped) = (call.caller.name(), schema.enforces());
+    tracing::info!(
+        principal, %topic, problem, is_dropped,
+        "payload does not match the schema of the thing type"
+    );
+    match is_dropped {
+        true => Err(ApiError::invalid_request(format!(
+            "the payload does not match the schema of the thing type: {problem}"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// A topic that callers may publish to.

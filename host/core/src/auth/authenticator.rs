@@ -651,15 +651,15 @@ impl Authenticator {
     }
 
     /// The thing whose name is the client id, when the certificate is attached to it; the one that it
-    /// is attached to exclusively, whatever the client id.
+    /// is attached to exclusively, whatever the client id, and over HTTP without any.
     async fn thing_of(
         &self,
         certificate: &Certificate,
         client_id: Option<&ClientId>,
     ) -> Result<Option<Thing>, RegistryError> {
-        let Some(client_id) = client_id else { return Ok(None) };
-        let is_it =
-            |name: &&ThingName| certificate.is_exclusive || name.as_str() == client_id.as_str();
+        let is_it = |name: &&ThingName| {
+            certificate.is_exclusive || client_id.is_some_and(|id| name.as_str() == id.as_str())
+        };
         match certificate.things.iter().find(is_it) {
             Some(name) => self.existing_thing(name).await,
             None => Ok(None),

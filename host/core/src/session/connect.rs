@@ -4,6 +4,7 @@
 //! is (`auth`).
 
 use super::{Compat, Config, Opened, ProtocolError, Session, error};
+use crate::auth::Identity;
 use crate::limits::Limits;
 use crate::message::QoS;
 use crate::packet::{Auth, ConnAck, Connect, Reason, Version};
@@ -56,13 +57,27 @@ impl Session {
     /// Whether the client may leave its will; to be asked before its session is taken over, which
     /// a refused CONNECT must not touch. A client in quarantine connects in any case: its will is
     /// withheld in the end, as are those of clients that lost the right.
-    pub fn allows_will(connect: &Connect, permissions: &Permissions) -> bool {
-        permissions.is_quarantined()
-            || connect.will.as_ref().is_none_or(|will| {
-                let topic = || Resource::Topic(will.topic.as_str());
-                permissions.allows(Action::Publish, topic())
-                    && (!will.retain || permissions.allows(Action::RetainPublish, topic()))
-            })
+    ///
+    /// # Errors
+    /// Why not, for the operator.
+    pub fn check_will(connect: &Connect, identity: &Identity) -> Result<(), String> {
+        let Identity { permissions, payload_schema, .. } = identity;
+        let Some(will) = connect.will.as_ref().filter(|_| !permissions.is_quarantined()) else {
+            return Ok(());
+        };
+        let topic = || Resource::Topic(will.topic.as_str());
+        let is_allowed = permissions.allows(Action::Publish, topic())
+            && (!will.retain || permissions.allows(Action::RetainPublish, topic()));
+        if !is_allowed {
+            return Err("no policy allows the will's topic".to_owned());
+        }
+        let is_clearing = will.retain && will.payload.is_empty();
+        match payload_schema.as_ref().filter(|it| it.enforces() && !is_clearing) {
+            Some(schema) => schema.check(&will.topic, &will.payload).map_err(|problem| {
+                format!("the will does not match the schema of the thing type: {problem}")
+            }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -438,7 +438,8 @@ fn what_was_not_acknowledged_is_sent_again_with_dup_after_resumption() {
 fn a_will_that_the_policy_denies_is_refused() {
     for (topic, allowed) in [("w", true), ("secret", false)] {
         let connect = Connect { will: will(topic), ..connect(Version::V5) };
-        assert_eq!(Session::allows_will(&connect, &permissions()), allowed);
+        let checked = Session::check_will(&connect, &identity(permissions()));
+        assert_eq!(checked.is_ok(), allowed);
     }
 }
 
@@ -814,7 +815,7 @@ fn a_retained_message_needs_a_right_of_its_own() {
     bench.expect(&["Publish {", "PubAck(", "NotAuthorized"]);
     let retained = will("w").map(|will| Box::new(Will { retain: true, ..*will }));
     let connect = Connect { will: retained, ..super::tests::connect(Version::V5) };
-    assert!(!Session::allows_will(&connect, &permissions));
+    Session::check_will(&connect, &identity(permissions)).unwrap_err();
 }
 
 /// A session that tells offences.
@@ -977,7 +978,7 @@ fn a_client_in_quarantine_stays_connected_and_is_silent() {
 #[test]
 fn a_client_in_quarantine_may_connect_with_a_will_that_is_withheld() {
     let connect = Connect { will: will("w"), ..connect(Version::V5) };
-    assert!(Session::allows_will(&connect, &silenced()));
+    assert_eq!(Session::check_will(&connect, &identity(silenced())), Ok(()));
     let mut bench = Bench::connected(connect);
     bench.session.handle_identity(identity(silenced()));
     let now = bench.now();
@@ -1037,6 +1038,27 @@ fn measuring(version: Version, enforce: bool) -> Bench {
 
 fn saying(topic: &str, qos: QoS, payload: &'static str) -> Packet {
     Packet::Publish(Publish { payload: payload.into(), ..publish(topic, qos) })
+}
+
+#[test]
+fn a_will_has_to_match_a_schema_that_is_enforced() {
+    let with = |enforce, payload: &'static str, retain| {
+        let schema = SchemaDefinition {
+            topic_filter: None,
+            schema: r#"{"type": "number"}"#.to_owned(),
+            enforce,
+        };
+        let payload_schema = PayloadSchema::compile(&schema).ok().map(Arc::new);
+        let will = will("w").map(|it| Box::new(Will { payload: payload.into(), retain, ..*it }));
+        let connect = Connect { will, ..connect(Version::V5) };
+        let identity = Identity { payload_schema, ..identity(permissions()) };
+        Session::check_will(&connect, &identity)
+    };
+    assert_eq!(with(true, "21.5", false), Ok(()));
+    assert_eq!(with(false, "warm", false), Ok(()));
+    assert_eq!(with(true, "", true), Ok(()), "ends a retained message");
+    let problem = with(true, "warm", false).unwrap_err();
+    assert!(problem.contains("schema of the thing type: payload is not JSON"), "{problem}");
 }
 
 #[test]

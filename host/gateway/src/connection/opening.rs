@@ -194,9 +194,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (identity, Bytes::new())
             }
         };
-        if !Session::allows_will(connect, &identity.permissions) {
+        if let Err(problem) = Session::check_will(connect, &identity) {
             self.shared.metrics.publish_denied.increment();
-            return Err(Refusal::NotAuthorized("no policy allows the will's topic".into()));
+            return Err(Refusal::NotAuthorized(problem));
         }
         Ok(Some((identity, data)))
     }

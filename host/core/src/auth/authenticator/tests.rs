@@ -244,11 +244,11 @@ async fn an_exclusive_thing_is_that_of_its_principal_under_any_client_id() {
     assert_eq!(identity.exclusive_thing(), Some(&lamp));
     let (action, topic) = (Action::Publish, Resource::Topic("Lamp/state"));
     assert!(identity.permissions.allows(action, topic));
-    // Over HTTP there is none, as before.
+    // Over HTTP, where there is no client id, too.
     let http = Credentials { client_id: None, ..credentials.clone() };
     let identity = authenticator.authenticate(&http).await.unwrap();
-    assert_eq!(identity.thing, None);
-    assert!(!identity.permissions.allows(action, topic));
+    assert_eq!(identity.thing, Some(lamp.clone()));
+    assert!(identity.permissions.allows(action, topic));
     // It ends with the attachment, for a live connection too.
     let (mut admission, id) = (admission.unwrap(), credentials.client_id.unwrap());
     registry.detach_thing_principal(&lamp, &device).await.unwrap();
