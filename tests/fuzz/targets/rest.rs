@@ -20,6 +20,8 @@ use gnomon_core::auth::{Authenticator, Authorizers};
 use gnomon_core::broker::Broker;
 use gnomon_core::broker::clients::Clients;
 use gnomon_core::broker::queue::QueueBounds;
+use gnomon_core::events::Events;
+use gnomon_core::fleet::{self, Fleet};
 use gnomon_core::ids::{Account, TableName};
 use gnomon_core::limits::Limits;
 use gnomon_core::provisioning::{MemoryObjects, NoHooks, Provisioner, Registrations};
@@ -51,7 +53,7 @@ const DEVICE: &str = include_str!("../../../host/core/tests/data/device-1.pem");
 const CALLS_MAX: usize = 8;
 
 /// Members that operations have, so that a body need not be spelled.
-const MEMBERS: [&str; 40] = [
+const MEMBERS: [&str; 46] = [
     "attributePayload",
     "attributes",
     "merge",
@@ -92,6 +94,12 @@ const MEMBERS: [&str; 40] = [
     "logTarget",
     "schema",
     "state",
+    "queryString",
+    "aggregationField",
+    "thingIndexingConfiguration",
+    "thingIndexingMode",
+    "customFields",
+    "filter",
 ];
 
 #[derive(Arbitrary, Debug)]
@@ -284,6 +292,16 @@ async fn host() -> (Api, AccessKey) {
         limits.clone(),
         Arc::default(),
     );
+    let events = Events::start(&registry, broker.clone(), clock.clone(), random.clone());
+    let fleet = Fleet::start(fleet::Ports {
+        storage: storage.clone(),
+        registry: registry.clone(),
+        broker: broker.clone(),
+        clients: clients.clone(),
+        events: events.await.expect("the store is in memory"),
+        clock: clock.clone(),
+        metrics: Arc::default(),
+    });
     let no_plugins = HashMap::new();
     let rules = rules::Engine::start(
         rules::Ports {
@@ -330,6 +348,7 @@ async fn host() -> (Api, AccessKey) {
         clients,
         quarantine,
         shadows: Arc::new(shadows),
+        fleet: fleet.await.expect("the store is in memory"),
         rules: rules.await.expect("the store is in memory"),
         tables: Arc::new(NoTables),
         endpoint: "iot.example".into(),
@@ -368,6 +387,7 @@ fuzz_target!(|calls: Vec<Call<'_>>| {
                 listener: "public".into(),
                 peer: ([127, 0, 0, 1], 50_000).into(),
                 client_certificate: None,
+                server_name: None,
                 http,
             });
             check(call, &response.await);
