@@ -120,6 +120,10 @@ impl Changes {
     }
 
     fn note(&self, key: &Key) {
+        // Every write of the host comes by here.
+        if !self.waiting().is_indexing {
+            return;
+        }
         let mut parts = key.as_str().splitn(3, '/');
         let (Some(kind), Some(name)) = (parts.next(), parts.next()) else { return };
         match kind {

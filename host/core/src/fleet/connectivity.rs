@@ -40,8 +40,8 @@ pub struct Connectivity {
 
 impl Connectivity {
     /// Connected since then, as far as is known.
-    pub(super) fn connected_at(now: Timestamp) -> Self {
-        Self { connected: true, since_ms: Some(now.as_millis()), ..Self::default() }
+    pub(super) fn connected_at(self, now: Timestamp) -> Self {
+        Self { connected: true, since_ms: Some(now.as_millis()), disconnect_reason: None, ..self }
     }
 
     /// No longer connected, and nobody knows why.

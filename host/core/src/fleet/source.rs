@@ -134,7 +134,7 @@ impl Sources {
         let corrected = match (recorded.connected, self.is_connected(client_id)) {
             (true, false) => recorded.lost_at(now),
             // A client tells that it goes a moment before it is gone.
-            (false, true) if age_ms >= GOING_MS => Connectivity::connected_at(now),
+            (false, true) if age_ms >= GOING_MS => recorded.connected_at(now),
             _ => return Ok(recorded),
         };
         self.presence.add(thing.name.clone(), corrected.clone());
@@ -156,11 +156,14 @@ impl Sources {
         Ok(())
     }
 
-    /// Forgets what was seen of a thing that is gone.
+    /// Forgets what was seen of a thing that is gone. A record that cannot be removed is of nobody, and
+    /// waits for the next look at everything.
     pub(super) async fn forget(&self, thing: &ThingName) -> Result<(), FleetError> {
         let key = connectivity::key(thing);
-        if self.storage.get(&key).await?.is_some() {
-            self.storage.delete(&key, Expect::Any).await?;
+        if self.storage.get(&key).await?.is_some()
+            && let Err(error) = self.storage.delete(&key, Expect::Any).await
+        {
+            tracing::warn!(%thing, %error, "who was connected is not forgotten yet");
         }
         Ok(())
     }
@@ -178,10 +181,13 @@ impl Sources {
         let mut last = None;
         for record in &records {
             let name = record.key.as_str().strip_prefix(prefix.as_str()).unwrap_or_default();
-            if let Ok(name) = ThingName::parse(name)
-                && !self.has(IndexName::Things, name.as_str()).await?
-            {
-                self.forget(&name).await?;
+            if let Ok(name) = ThingName::parse(name) {
+                match self.has(IndexName::Things, name.as_str()).await {
+                    Ok(false) => self.forget(&name).await?,
+                    // One that cannot be read is there.
+                    Ok(true) | Err(FleetError::Registry(RegistryError::Record { .. })) => {}
+                    Err(error) => return Err(error),
+                }
             }
             last = Some(name.to_owned());
         }
@@ -191,8 +197,8 @@ impl Sources {
     /// What the index is to know of a group.
     pub(super) async fn group(&self, group: &ThingGroup) -> Result<Group, FleetError> {
         let parents = match self.registry.thing_group_ancestors(group).await {
-            // Deleted at this moment, and this one will be.
-            Err(RegistryError::ResourceNotFound(_)) => Vec::new(),
+            // Deleted at this moment, and this one will be; or it makes no sense, which is logged for it.
+            Err(RegistryError::ResourceNotFound(_) | RegistryError::Record { .. }) => Vec::new(),
             parents => parents?,
         };
         Ok(Group {

@@ -220,6 +220,14 @@ async fn a_record_that_makes_no_sense_is_left_out() {
     damaged(Key::new("thing-group", &["g"])).await;
     damaged(Key::new("shadow", &["c", ""])).await;
     damaged(Key::new("connectivity", &["c"])).await;
+    damaged(Key::new("connectivity", &["b"])).await;
+    let child = ThingGroupName::parse("child").unwrap();
+    let parent = ThingGroupName::parse("parent").unwrap();
+    for (name, above) in [(&parent, None), (&child, Some(parent.clone()))] {
+        let properties = ThingGroupProperties::default();
+        bed.registry.create_thing_group(name, above, properties).await.unwrap();
+    }
+    damaged(Key::new("thing-group", &["parent"])).await;
     let things =
         ThingIndexing { registry: true, shadow: true, connectivity: true, ..Default::default() };
     bed.fleet.configure(Some(&things), None).await.unwrap();

@@ -109,7 +109,13 @@ impl Worker {
         tokio::task::yield_now().await;
         let mut result = Ok(());
         if self.changes().take_everything() {
-            self.pass = Some(self.begin());
+            match self.begin().await {
+                Ok(pass) => self.pass = Some(pass),
+                Err(error) => {
+                    self.changes().look_at_everything();
+                    result = Err(error);
+                }
+            }
         }
         // What changes while an index is collected waits until it is there.
         let is_collecting = self.pass.as_ref().is_some_and(|pass| pass.builder.is_some());
@@ -181,19 +187,23 @@ impl Worker {
     }
 
     /// A look at everything.
-    fn begin(&self) -> Pass {
+    async fn begin(&self) -> Result<Pass, FleetError> {
         let begun_at = self.shared.sources.clock.now();
-        for name in IndexName::ALL {
-            let slot = self.shared.slot(name);
-            let _index = slot.write();
-            if slot.status() == Some(IndexStatus::Active) {
-                slot.set_status(Some(IndexStatus::Rebuilding));
+        let shared = self.shared.clone();
+        aside(move || {
+            for name in IndexName::ALL {
+                let slot = shared.slot(name);
+                let _index = slot.write();
+                if slot.status() == Some(IndexStatus::Active) {
+                    slot.set_status(Some(IndexStatus::Rebuilding));
+                }
             }
-        }
-        let is_first = self.shared.things.status() == Some(IndexStatus::Building);
-        let builder = is_first.then(|| Builder::new(Kind::Things, CustomFields::new()));
-        let configuration = self.shared.configuration();
-        Pass { configuration, begun_at, next: Step::Groups(None), builder }
+            let is_first = shared.things.status() == Some(IndexStatus::Building);
+            let builder = is_first.then(|| Builder::new(Kind::Things, CustomFields::new()));
+            let configuration = shared.configuration();
+            Pass { configuration, begun_at, next: Step::Groups(None), builder }
+        })
+        .await
     }
 
     /// Does a page of a pass; true when it is over. Meanwhile so many names were looked at.
@@ -234,7 +244,7 @@ impl Worker {
             },
             Step::CatchUp(names) if *names > looked_at => Step::CatchUp(names - looked_at),
             Step::CatchUp(_) => {
-                self.finish(pass);
+                self.finish(pass).await?;
                 return Ok(true);
             }
         };
@@ -243,22 +253,26 @@ impl Worker {
 
     /// The indexes are what is stored, unless something was missed meanwhile; then they can be asked, and
     /// another pass follows.
-    fn finish(&self, pass: &Pass) {
-        for name in IndexName::ALL {
-            let slot = self.shared.slot(name);
-            let index = slot.write();
-            let Some(index) = &*index else { continue };
-            if !Arc::ptr_eq(&pass.configuration, &self.shared.configuration()) {
-                return;
+    async fn finish(&self, pass: &Pass) -> Result<(), FleetError> {
+        let (shared, configuration) = (self.shared.clone(), pass.configuration.clone());
+        let took = self.shared.sources.clock.now().saturating_duration_since(pass.begun_at);
+        aside(move || {
+            for name in IndexName::ALL {
+                let slot = shared.slot(name);
+                let index = slot.write();
+                let Some(index) = &*index else { continue };
+                if !Arc::ptr_eq(&configuration, &shared.configuration()) {
+                    return;
+                }
+                let status = match shared.changes.is_everything_to_do() {
+                    true => IndexStatus::Rebuilding,
+                    false => IndexStatus::Active,
+                };
+                slot.set_status(Some(status));
+                tracing::info!(index = %name, documents = index.len(), ?took, "indexed");
             }
-            let status = match self.changes().is_everything_to_do() {
-                true => IndexStatus::Rebuilding,
-                false => IndexStatus::Active,
-            };
-            slot.set_status(Some(status));
-            let took = self.shared.sources.clock.now().saturating_duration_since(pass.begun_at);
-            tracing::info!(index = %name, documents = index.len(), ?took, "indexed");
-        }
+        })
+        .await
     }
 
     async fn page_of_groups(&self, after: Option<&str>) -> Result<Option<String>, FleetError> {

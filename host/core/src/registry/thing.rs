@@ -28,7 +28,7 @@ pub struct Thing {
     pub attributes: Attributes,
     /// 1 at first, then one more with every update.
     pub version: u64,
-    /// Static groups that it is in, each of another root.
+    /// Static groups that it is in, each of another root; of dynamic ones the fleet index knows.
     pub groups: BTreeSet<ThingGroupName>,
     /// Whom its costs are put down to.
     pub billing_group: Option<BillingGroupName>,

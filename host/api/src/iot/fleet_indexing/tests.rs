@@ -361,6 +361,15 @@ async fn a_thing_with_a_certificate_of_its_own_is_connected_under_any_client_id(
     finds(&host, "attributes.a:b AND connectivity.connected:true", &["Lamp"]).await;
     disconnect(&host, client, None);
     finds(&host, "connectivity.disconnectReason:CONNECTION_LOST", &["Lamp"]).await;
+    // What no event told is found by the id that it had.
+    configure(&host, "REGISTRY", "OFF").await;
+    host.clock.advance(Duration::from_secs(5));
+    let client = connect_as(&host, "some-id", Some(&ThingName::parse("Lamp").unwrap())).await;
+    configure(&host, "REGISTRY", "STATUS").await;
+    finds(&host, "connectivity.connected:true", &["Lamp"]).await;
+    host.iot("PATCH", "/things/Lamp", r#"{"attributePayload": {"attributes": {"a": "c"}}}"#).await;
+    finds(&host, "attributes.a:c AND connectivity.connected:true", &["Lamp"]).await;
+    disconnect(&host, client, None);
 }
 
 #[tokio::test]
