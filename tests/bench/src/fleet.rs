@@ -12,7 +12,7 @@ use crate::{Result, progress};
 use gnomon_api::{Client, ClientError, Connection};
 use gnomon_core::time::{Clock, SystemClock};
 use gnomon_load::{Fleet, Options};
-use http::{Method, StatusCode};
+use http::Method;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -247,15 +247,14 @@ impl Bench<'_> {
         progress("fleet: the index is made");
         let begin = SystemClock.now();
         let config = indexing().to_string();
-        let enabled =
-            ask(&mut connection, Method::POST, &["indexing", "config"], &config).await?.is_some();
-        let active = if enabled { wait_for_index(&mut connection).await? } else { false };
-        let taken = active.then(|| begin.elapsed().as_secs_f64());
+        ask(&mut connection, Method::POST, &["indexing", "config"], &config).await?;
+        wait_for_index(&mut connection).await?;
+        let taken = begin.elapsed().as_secs_f64();
         table.row([
             "index made".into(),
             Cell::Absent,
             Cell::Absent,
-            there(taken),
+            Cell::Number(taken),
             Cell::Absent,
             Cell::Absent,
         ]);
@@ -269,13 +268,8 @@ impl Bench<'_> {
         let body = json!({ "queryString": QUERIES[0], "aggregationField": "attributes.line" });
         let path = ["indices", "statistics"];
         search_row(&mut table, &mut connection, &query, &path, &body.to_string()).await?;
-        table.note(format!(
-            "{CONNECTED} things are connected; pages of {SEARCH_ITEMS}. 501: the host does not have it."
-        ));
+        table.note(format!("{CONNECTED} things are connected; pages of {SEARCH_ITEMS}."));
         connected.close().await;
-        if !active {
-            return Ok(table);
-        }
         sleep(SETTLE).await;
         Size::of(&process)?.row(hosts, "with the index", None, since);
         process.stop()?;
@@ -489,29 +483,23 @@ fn indexing() -> Value {
     }})
 }
 
-/// The answer; none when the host does not have the operation.
 async fn ask(
     connection: &mut Connection<'_>,
     method: Method,
     path: &[&str],
     body: &str,
-) -> Result<Option<Value>> {
-    match connection.call("iot", method, path, &[], &[], body.to_owned()).await {
-        Ok(answer) if answer.is_empty() => Ok(Some(Value::Null)),
-        Ok(answer) => Ok(Some(serde_json::from_slice(&answer)?)),
-        Err(ClientError::Refused { status: StatusCode::NOT_IMPLEMENTED, .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+) -> Result<Value> {
+    let answer = connection.call("iot", method, path, &[], &[], body.to_owned()).await?;
+    Ok(serde_json::from_slice(&answer)?)
 }
 
-/// True when the index is there; false when the host has none.
-async fn wait_for_index(connection: &mut Connection<'_>) -> Result<bool> {
+/// Returns when the index is there.
+async fn wait_for_index(connection: &mut Connection<'_>) -> Result<()> {
     let begin = SystemClock.now();
     while begin.elapsed() < INDEX_TIMEOUT {
-        let path = ["indices", "AWS_Things"];
-        let Some(index) = ask(connection, Method::GET, &path, "").await? else { return Ok(false) };
+        let index = ask(connection, Method::GET, &["indices", "AWS_Things"], "").await?;
         if index["indexStatus"] == "ACTIVE" {
-            return Ok(true);
+            return Ok(());
         }
         sleep(INDEX_POLL).await;
     }
@@ -529,21 +517,16 @@ async fn search_row(
     let mut things = None;
     for _ in 0..SEARCHES {
         let begin = SystemClock.now();
-        let Some(answer) = ask(connection, Method::POST, path, body).await? else { break };
+        let answer = ask(connection, Method::POST, path, body).await?;
         each.push(begin.elapsed());
         let page = answer["things"].as_array().map(|things| things.len() as u64);
         things = page.or(answer["statistics"]["count"].as_u64());
     }
     each.sort_unstable();
-    let [p50, p99] = [50, 99].map(|percent| there(percentile(&each, percent).map(millis)));
+    let [p50, p99] = [50, 99].map(|percent| percentile(&each, percent).map(millis).into());
     let calls = Cell::Count(each.len() as u64);
     table.row([name.into(), calls, things.into(), Cell::Absent, p50, p99]);
     Ok(())
-}
-
-/// A figure, or what the host answered instead.
-fn there(figure: Option<f64>) -> Cell {
-    figure.map_or("501".into(), Cell::Number)
 }
 
 /// Clients with the ids `device-0` and so on.
@@ -568,11 +551,5 @@ mod tests {
         let given: Vec<_> = line.as_object().unwrap().keys().cloned().collect();
         assert_eq!(asked, given);
         assert_eq!(given.len(), 6);
-    }
-
-    #[test]
-    fn what_the_host_does_not_have_is_shown_as_its_status() {
-        assert_eq!(there(None).to_string(), "501");
-        assert_eq!(there(Some(1.5)).to_string(), "1.50");
     }
 }
